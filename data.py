@@ -1,0 +1,133 @@
+"""Problem sets: a list of `Problem`, each with an id that stays the same from run to run.
+
+`arith` is embedded: families of step-by-step digit computations with a heavy tail. A prompt names a family and lists digits; the
+right response is the running result after every digit, e.g. family B adds modulo 10: "B3845=" is answered by "150" (3+8, +4, +5).
+Anything else is a path to a .jsonl or .parquet file with the columns `prompt` and `answer` (and, optionally, `id` and `group`).
+"""
+import hashlib
+import json
+import os
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Problem:
+    uid: str  # stable id: the classifier remembers a problem by it
+    prompt: str  # the text the policy continues
+    answer: str  # what the grader compares with
+    group: str = ""  # family, subject or level; evaluation reports each group and the worst
+
+
+@dataclass(frozen=True)
+class Family:
+    letter: str
+    rule: object  # (running result, next digit) -> new running result, all modulo 10
+    error: float  # chance that one step of a demonstration is wrong: sets the base policy's success rate
+    share: float  # share of the training prompts; the evaluation set has equally many of each family
+
+
+FAMILIES = (
+    Family("A", lambda r, d: max(r, d), 0.02, 0.36),
+    Family("B", lambda r, d: r + d, 0.10, 0.22),
+    Family("C", lambda r, d: r - d, 0.22, 0.14),
+    Family("D", lambda r, d: r * d, 0.36, 0.09),
+    Family("E", lambda r, d: 3 * r + d, 0.50, 0.07),
+    Family("F", lambda r, d: r + 7 * d, 0.60, 0.05),
+    Family("G", lambda r, d: r * r + d, 0.68, 0.04),
+    Family("H", lambda r, d: r * d + d, 0.74, 0.03),
+)
+ARITH_SEED = 0
+ARITH_TRAIN, ARITH_EVAL = 768, 320  # prompts
+
+
+def arith_trace(family, digits, rng=None):
+    """The running results for `digits`, as a string one digit shorter. With `rng` a step goes wrong with the family's
+    `error` and the trace carries the wrong result on, as a demonstration by somebody who slips would."""
+    result, trace = digits[0], []
+    for digit in digits[1:]:
+        result = family.rule(result, digit) % 10
+        if rng is not None and rng.random() < family.error:
+            result = (result + rng.integers(1, 10)) % 10
+        trace.append(str(result))
+    return "".join(trace)
+
+
+def arith_digits(rng):
+    return tuple(int(d) for d in rng.integers(0, 10, rng.integers(5, 7)))
+
+
+def arith(split):
+    """The `train` (heavy-tailed) or `eval` (families in equal parts) problems of the embedded world; no prompt is in both."""
+    rng, seen, sets = np.random.default_rng(ARITH_SEED), set(), {}
+    sizes = {"eval": [ARITH_EVAL // len(FAMILIES)] * len(FAMILIES), "train": [round(f.share * ARITH_TRAIN) for f in FAMILIES]}
+    sizes["train"][0] += ARITH_TRAIN - sum(sizes["train"])
+    for name, counts in sizes.items():
+        sets[name] = []
+        for family, count in zip(FAMILIES, counts):
+            while count:
+                digits = arith_digits(rng)
+                prompt = family.letter + "".join(map(str, digits)) + "="
+                if prompt not in seen:
+                    seen.add(prompt)
+                    sets[name].append(Problem(prompt, prompt, arith_trace(family, digits), family.letter))
+                    count -= 1
+    return sets[split]
+
+
+def load_problems(name, split="train"):
+    """(list of Problem, number of rows left out for want of a prompt or an answer) of the data set `name`: `arith`, or a path to a
+    .jsonl or .parquet file. ValueError says what to change. `split` ("train" or "eval") is used by sets that have both."""
+    if name in DATASETS:
+        return DATASETS[name](split), 0
+    rows = read_rows(name)
+    problems, uids = [], set()
+    for number, row in enumerate(rows, 1):
+        if not isinstance(row, dict) or not {"prompt", "answer"} <= row.keys():
+            have = sorted(row) if isinstance(row, dict) else type(row).__name__
+            raise ValueError(f"{name}, row {number}: needs the columns prompt and answer, has {have}; rename them in the file")
+        if row["prompt"] in (None, "") or row["answer"] in (None, ""):
+            continue
+        prompt, answer = str(row["prompt"]), str(row["answer"])
+        uid = str(row.get("id") or hashlib.sha256(prompt.encode()).hexdigest()[:16])
+        if uid in uids:
+            raise ValueError(f"{name}, row {number}: the id or prompt {uid!r} occurs twice; ids must tell problems apart, drop one row")
+        uids.add(uid)
+        problems.append(Problem(uid, prompt, answer, str(row.get("group") or "")))
+    if not problems:
+        raise ValueError(f"{name}: no usable row ({len(rows)} rows, none with both a prompt and an answer)")
+    return problems, len(rows) - len(problems)
+
+
+DATASETS = {"arith": arith}
+
+
+def read_rows(path):
+    """Rows of a .jsonl or .parquet file as a list of dicts."""
+    if not path.endswith((".jsonl", ".parquet")):
+        raise ValueError(f"data set {path!r} is unknown; there are {', '.join(DATASETS)}, or a path that ends in .jsonl or .parquet")
+    if not os.path.exists(path):
+        raise ValueError(f"data set {path}: no such file")
+    if path.endswith(".parquet"):
+        import pyarrow.parquet
+
+        return pyarrow.parquet.read_table(path).to_pylist()
+    rows = []
+    with open(path, encoding="utf-8") as file:
+        for number, line in enumerate(file, 1):
+            if line.strip():
+                try:
+                    rows.append(json.loads(line))
+                except json.JSONDecodeError as error:
+                    raise ValueError(f"{path}, line {number}: not JSON ({error.msg}); a .jsonl file has one object a line") from error
+    return rows
+
+
+def within_length(problems, tokenizer, max_prompt_len):
+    """(problems whose prompt has at most `max_prompt_len` tokens, their token ids, number left out). ValueError if none is left."""
+    ids = [tokenizer(p.prompt)["input_ids"] for p in problems]
+    keep = [i for i, tokens in enumerate(ids) if 0 < len(tokens) <= max_prompt_len]
+    if not keep:
+        raise ValueError(f"every prompt is longer than max_prompt_len={max_prompt_len} tokens (the shortest has {min(map(len, ids))}); raise it")
+    return [problems[i] for i in keep], [ids[i] for i in keep], len(problems) - len(keep)

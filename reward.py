@@ -1,0 +1,30 @@
+"""Rewards: +1 for a right response, -1 for a wrong one. A grader is a function (response text, reference answer) -> bool."""
+RIGHT, WRONG = 1.0, -1.0
+
+
+def exact(response, answer):
+    """Right when the whole response is the answer, surrounding white space aside."""
+    return response.strip() == answer.strip()
+
+
+GRADERS = {"exact": exact}
+
+
+class Grader:
+    """Grades with the function registered under `name` in GRADERS."""
+
+    def __init__(self, name):
+        if name not in GRADERS:
+            raise ValueError(f"reward={name!r} is unknown; there are {', '.join(GRADERS)} (add yours to GRADERS in reward.py)")
+        self.name, self.right = name, GRADERS[name]
+
+    def grade(self, responses, answers):
+        """Responses and reference answers, both lists of N texts -> list of N rewards."""
+        return [RIGHT if self.right(response, answer) else WRONG for response, answer in zip(responses, answers, strict=True)]
+
+    def canary(self, answer):
+        """A right and a wrong response to a real answer must score so. RuntimeError if not: every reward would be worthless."""
+        got = self.grade([answer, answer + "0", ""], [answer] * 3)
+        if got != [RIGHT, WRONG, WRONG]:
+            raise RuntimeError(f"reward canary: {answer!r}, {answer + '0'!r} and '' scored {got} against {answer!r} by reward={self.name!r}; "
+                               "the grader or the data set's answers are broken")

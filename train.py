@@ -1,0 +1,515 @@
+"""
+$ python train.py config/arith_gdro.py                                     # both adversaries, minutes on two CPU cores
+$ python train.py config/arith_grpo.py --out_dir=out/mine --lr=2e-4        # a config file, then changes to it
+$ python train.py config/arith_gdro.py --resume=auto                       # continue where it stopped
+$ python train.py --help                                                   # every knob
+"""
+# GRPO, and: (1) prompts carry an online difficulty bin; (2) Prompt-GDRO multiplies the advantages by a weight of the bin;
+# (3) Rollout-GDRO gives each bin its own number of rollouts, with the mean fixed. With both off this is plain GRPO, to the bit.
+#
+# Shapes: P prompts a step, N = P * n_rollouts sequences, T response tokens of a micro-batch (flat, no padding), B bins.
+import dataclasses
+import json
+import os
+import platform
+import resource
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+import gdro
+from configurator import configure
+from data import load_problems, within_length
+from eval import evaluate, load_eval_sets, table
+from gdro import DifficultyClassifier, PromptGDRO, RolloutGDRO, bin_means, prompt_signals
+from model import load_policy, load_weights, save_hf, save_weights
+from reward import RIGHT, Grader
+from rollout import Sampling, TorchEngine, pad_batch, plan_micro_batches, seed_of
+
+VERSION = "0.1.0"
+
+
+@dataclass
+class Config:
+    # run
+    out_dir: str = "out/arith_grpo"  # the run folder; refuses a folder that holds another run
+    resume: str = ""  # auto: newest checkpoint in out_dir, or a fresh start if there is none; or the path of a checkpoint
+    seed: int = 0  # every sample, permutation and bootstrap is a function of it
+    steps: int = 120  # optimizer phases in the whole run, resumed ones included
+    eval_every: int = 30  # steps; also before the first and after the last
+    save_every: int = 30  # steps between checkpoints; also after the last
+    samples_every: int = 10  # steps between two full samples written to samples.jsonl
+    logger: str = "none"  # none | wandb | tensorboard, beside metrics.jsonl
+    device: str = "auto"  # auto: cuda if there is one; or cpu, cuda
+    # data and evaluation
+    dataset: str = "arith"  # arith, or a .jsonl or .parquet file with columns prompt and answer
+    eval_sets: str = "arith"  # comma-separated, like dataset; arith has a split of its own; empty for none
+    reward: str = "exact"  # grader, see reward.py
+    prompts_per_step: int = 64  # P; a multiple of updates_per_step
+    max_prompt_len: int = 16  # tokens; longer prompts are left out and counted
+    max_response_len: int = 12  # tokens; longer responses are cut
+    eval_samples: int = 8  # responses a question; mean@n
+    eval_temperature: float = 1.0  # 0 is greedy
+    eval_top_p: float = 1.0  # evaluation only
+    eval_top_k: int = 0  # evaluation only; 0 is off
+    # model and rollouts
+    model: str = "arith/base"  # folder of Hugging Face files or a hub id; also the frozen reference of the KL term
+    engine: str = "auto"  # auto | torch: plain PyTorch sampling
+    n_rollouts: int = 4  # mean rollouts a prompt; every step generates exactly P times this
+    temperature: float = 1.0  # of training samples; never truncated, or the importance ratio would be wrong
+    max_num_seqs: int = 256  # sequences decoded at once
+    # GRPO
+    lr: float = 1e-4  # AdamW, constant
+    weight_decay: float = 0.0  # AdamW
+    updates_per_step: int = 2  # optimizer steps a step, each on its own part of the prompts
+    kl_coef: float = 0.001  # beta of the KL penalty to the base model, k3 estimator; 0 loads no reference
+    clip_low: float = 0.2  # the ratio counts down to 1 - clip_low
+    clip_high: float = 0.28  # and up to 1 + clip_high
+    adv_clip: float = 5.0  # advantages are clipped to +- this
+    grad_clip: float = 1.0  # global gradient norm
+    loss_agg: str = "token"  # prompt: every prompt counts alike (Eq 7) | token: every token does, so more rollouts weigh more
+    tis_cap: float = 2.0  # cap of the importance weight trainer / engine per token; 0 turns it off
+    tokens_per_micro_batch: int = 8192  # padding included; lower it when memory runs out
+    # difficulty classifier
+    n_bins: int = 10  # equal bins of estimated pass@k; 0 is the hardest
+    passk: int = 8  # k of pass@k, here and in evaluation
+    history: int = 8  # visits of a prompt that count; shorter follows a fast learner
+    hysteresis: float = 0.03  # a prompt changes bin only beyond the edge by this much
+    difficulty: str = "posterior"  # posterior: expected pass@k | any: the paper's any-of-n, which depends on n
+    # Prompt-GDRO: weights
+    prompt_gdro: bool = False  # on or off
+    prompt_signal: str = "error"  # error | variance | nll | surrogate (the paper's, 0 on policy)
+    prompt_eta: float = 2.0  # how sharply weights follow scores
+    prompt_gamma: float = 0.01  # share of the uniform distribution mixed in
+    prompt_ema: float = 0.12  # how fast a bin's score follows its signal
+    prompt_weight_max: float = 15.0  # cap of a weight
+    prompt_normalize: bool = True  # weights have mean 1 before the cap; false: Eq 16 as printed
+    prompt_per_share: bool = False  # divide a bin's signal by the bin's share of the step
+    # Rollout-GDRO: rollouts
+    rollout_gdro: bool = False  # on or off
+    rollout_rule: str = "price"  # price: water-filling by marginal utility | exp3p: the paper's bandits and dynamic programme
+    rollout_utility: str = "pass"  # of price: pass | mixed | variance (the square-root law)
+    n_min: int = 2  # fewest rollouts of a prompt
+    n_max: int = 12  # most
+    arm_signal: str = "surrogate"  # of exp3p: what a bin's arms are charged; see prompt_signal
+    arm_eta: float = 0.65  # of exp3p: how sharply arm probabilities follow losses
+    arm_gamma: float = 0.01  # of exp3p: share of the uniform distribution mixed in
+    arm_ema: float = 0.4  # of exp3p: how fast an arm's loss follows what it is charged
+    dual_lr: float = 0.05  # of exp3p: step of the shadow price (Eq 21)
+
+    def __post_init__(self):
+        choices = {"loss_agg": ("prompt", "token"), "difficulty": gdro.DIFFICULTIES, "prompt_signal": gdro.SIGNALS, "arm_signal": gdro.SIGNALS,
+                   "rollout_rule": gdro.RULES, "rollout_utility": gdro.UTILITIES, "engine": ("auto", "torch"), "logger": ("none", "wandb", "tensorboard")}
+        for key, allowed in choices.items():
+            if getattr(self, key) not in allowed:
+                raise ValueError(f"{key}={getattr(self, key)!r}: choose one of {', '.join(allowed)}")
+        for key in ("steps", "eval_every", "save_every", "samples_every", "prompts_per_step", "max_prompt_len", "max_response_len", "eval_samples", "n_rollouts",
+                    "max_num_seqs", "lr", "updates_per_step", "temperature", "adv_clip", "grad_clip", "n_bins", "passk", "history", "n_min", "prompt_weight_max"):
+            if not getattr(self, key) > 0:
+                raise ValueError(f"{key}={getattr(self, key)} must be above 0")
+        if self.prompts_per_step % self.updates_per_step:
+            raise ValueError(f"prompts_per_step={self.prompts_per_step} must be a multiple of updates_per_step={self.updates_per_step}")
+        if not self.n_min <= self.n_rollouts <= self.n_max:
+            raise ValueError(f"n_rollouts={self.n_rollouts} must lie between n_min={self.n_min} and n_max={self.n_max}: change one of the three")
+        if self.max_prompt_len + self.max_response_len > self.tokens_per_micro_batch:
+            raise ValueError(f"tokens_per_micro_batch={self.tokens_per_micro_batch} must hold one sequence: at least max_prompt_len + max_response_len = "
+                             f"{self.max_prompt_len + self.max_response_len}")
+        if self.passk > self.eval_samples:
+            raise ValueError(f"passk={self.passk} cannot be estimated from eval_samples={self.eval_samples}: lower one or raise the other")
+
+
+# knobs that may differ on resume: they change no line that a step writes
+FREE_ON_RESUME = {"out_dir", "resume", "steps", "eval_every", "save_every", "logger"}
+
+
+def group_advantages(prompt_ids, rewards, clip):
+    """Rewards [N] normalised inside each rollout group, population std, clipped (Eq 3) -> [N]. A group of one, or of equals, gets 0."""
+    rewards = np.asarray(rewards, float)
+    _, group, count = np.unique(prompt_ids, return_inverse=True, return_counts=True)
+    centred = rewards - (np.bincount(group, rewards) / count)[group]
+    std = np.sqrt(np.bincount(group, centred**2) / count)[group]
+    return np.clip(centred / (std + 1e-6), -clip, clip)
+
+
+def grpo_loss(logp, old, ref, advantage, prompt_weight, weight, cfg):
+    """Clipped surrogate with KL penalty (Eqs 4-6, 16), a sum over response tokens; all inputs [T].
+
+    old, ref: log-probabilities before the first update and under the base model. prompt_weight: the adversary's, on the advantage and
+    not on the KL term. weight: what the token counts for in the mean over the *global* batch. -> loss, and per-token detached values."""
+    ratio = (logp - old).exp()                                                                # [T] 1 at the first update
+    clipped = ratio.clamp(1 - cfg.clip_low, 1 + cfg.clip_high)                                # [T]
+    surrogate = torch.minimum(ratio * advantage, clipped * advantage)                         # [T] Eq 5
+    kl = (ref - logp).exp() - (ref - logp) - 1                                                # [T] k3, at least 0
+    loss = -(weight * (prompt_weight * surrogate - cfg.kl_coef * kl)).sum()                   # []  Eqs 6, 7, 16
+    stats = {"token_loss": cfg.kl_coef * kl - surrogate, "kl": kl, "clipfrac": (clipped * advantage < ratio * advantage).float(), "approx_kl": old - logp}
+    return loss, {name: value.detach() for name, value in stats.items()}
+
+
+class MicroBatch:
+    """Some rollouts, packed. `spread` turns one value a sequence into one a response token; flat tensors are [T]."""
+
+    def __init__(self, index, rollouts, device):
+        self.index, self.device = np.array(index), device
+        self.lengths = torch.tensor([len(rollouts[i].response_ids) for i in index], device=device)
+        self.input_ids, self.mask = pad_batch([rollouts[i] for i in index], device)
+        self.engine = torch.tensor([x for i in index for x in rollouts[i].engine_logprobs], device=device)
+
+    def spread(self, per_rollout):
+        return torch.as_tensor(per_rollout[self.index], dtype=torch.float32, device=self.device).repeat_interleave(self.lengths)
+
+    def sums(self, per_token):
+        """Sum of a [T] tensor over each sequence -> numpy [sequences], float64."""
+        sequence = torch.arange(len(self.index), device=self.device).repeat_interleave(self.lengths)
+        return np.bincount(sequence.cpu(), weights=per_token.double().cpu(), minlength=len(self.index))
+
+
+def plan_updates(rollouts, cfg, device):
+    """The step's micro-batches, planned once and used by every pass -> a list of micro-batches for each optimizer step."""
+    part = cfg.prompts_per_step // cfg.updates_per_step  # prompts of one update
+    updates = [[i for i, r in enumerate(rollouts) if r.prompt_id // part == u] for u in range(cfg.updates_per_step)]
+    plans = [plan_micro_batches([len(rollouts[i].prompt_ids) + len(rollouts[i].response_ids) for i in index], cfg.tokens_per_micro_batch)
+             for index in updates]
+    return [[MicroBatch([index[j] for j in rows], rollouts, device) for rows in plan] for index, plan in zip(updates, plans)]
+
+
+def token_weights(prompt_ids, lengths, cfg):
+    """What one response token of each rollout counts for in its update's loss -> [N]. Within an update they sum to 1 over all tokens.
+    prompt: 1 / (prompts * rollouts of the prompt * tokens of the response), Eq 7. token: 1 / tokens."""
+    part = cfg.prompts_per_step // cfg.updates_per_step
+    if cfg.loss_agg == "token":
+        return 1 / np.bincount(prompt_ids // part, lengths)[prompt_ids // part]
+    return 1 / (part * np.bincount(prompt_ids)[prompt_ids] * np.maximum(lengths, 1))
+
+
+def prompts_of_step(seed, step, per_step, total):
+    """Indices of the step's prompts: a fresh permutation of all `total` every epoch, read on across its end -> int array [P]."""
+    position = step * per_step + np.arange(per_step)
+    orders = {epoch: np.random.default_rng([seed, int(epoch)]).permutation(total) for epoch in set(position // total)}
+    return np.array([orders[p // total][p % total] for p in position])
+
+
+def jsonable(value):
+    """Floats and lists of floats as JSON knows them: NaN becomes null."""
+    if isinstance(value, (list, tuple, np.ndarray)):
+        return [jsonable(v) for v in value]
+    if isinstance(value, (np.integer, np.bool_)):
+        return value.item()
+    return (float(value) if np.isfinite(value) else None) if isinstance(value, (float, np.floating)) else value
+
+
+class RunFolder:
+    """The files of one run. JSONL lines are flushed as they are written; checkpoints are written beside and renamed."""
+
+    def __init__(self, cfg):
+        self.dir, self.checkpoint = cfg.out_dir, None
+        config_file, latest = self.path("config.json"), self.path("ckpt", "latest")
+        if cfg.resume == "auto" and os.path.exists(latest):
+            with open(latest) as file:
+                self.checkpoint = self.path("ckpt", file.read().strip())
+        elif cfg.resume not in ("", "auto"):
+            self.checkpoint = cfg.resume
+            if not os.path.exists(os.path.join(cfg.resume, "state.json")):
+                raise ValueError(f"resume={cfg.resume}: no checkpoint there (no state.json); give a folder like out/run/ckpt/step_000100, or auto")
+        elif cfg.resume == "" and os.path.exists(config_file):
+            raise ValueError(f"{self.dir} already holds a run: --resume=auto continues it, --out_dir=... starts another; or delete the folder")
+        if self.checkpoint:
+            with open(os.path.join(self.checkpoint, "config.json")) as file:
+                before = json.load(file)["config"]
+            now = dataclasses.asdict(cfg)
+            differ = [f"{k}: {before.get(k)!r} -> {v!r}" for k, v in now.items() if k not in FREE_ON_RESUME and before.get(k) != v]
+            if differ:
+                raise ValueError(f"{self.checkpoint} was made with another config, and these change the result: {'; '.join(differ)}. "
+                                 "Resume with the same values, or start afresh with another --out_dir")
+        os.makedirs(self.path("ckpt"), exist_ok=True)
+        self.describe = json.dumps({"config": dataclasses.asdict(cfg), "versions": versions()}, indent=1)
+        self.write(config_file, self.describe)
+
+    def path(self, *parts):
+        return os.path.join(self.dir, *parts)
+
+    def write(self, path, text):
+        """Replace a small file; a reader sees the old one or the new one."""
+        with open(path + ".tmp", "w") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(path + ".tmp", path)
+
+    def append(self, name, record):
+        with open(self.path(name), "a") as file:
+            file.write(json.dumps({k: jsonable(v) for k, v in record.items()}, allow_nan=False) + "\n")
+
+    def read(self, name):
+        """Records of a JSONL file; a last line torn by a kill is left out."""
+        records = []
+        if os.path.exists(self.path(name)):
+            with open(self.path(name)) as file:
+                for line in file:
+                    if line.endswith("\n"):
+                        records.append(json.loads(line))
+        return records
+
+    def rewind(self, step, eval_every):
+        """Drop what an uninterrupted run would not have written by the end of `step` steps."""
+        keep = {"metrics.jsonl": lambda r: r["step"] < step, "samples.jsonl": lambda r: r["step"] < step,
+                "eval.jsonl": lambda r: r["step"] < step or r["step"] == step and step % eval_every == 0}
+        for name, wanted in keep.items():
+            records = [r for r in self.read(name) if wanted(r)]
+            self.write(self.path(name), "".join(json.dumps(r) + "\n" for r in records))
+
+    def save(self, step, policy, optimizer, parts):
+        """Checkpoint after `step` steps. `latest` names it only when it is complete."""
+        name = f"step_{step:06d}"
+        target = self.path("ckpt", name)
+        if os.path.exists(target):
+            return
+        beside = target + ".tmp"
+        subprocess.run(["rm", "-rf", beside], check=True)
+        save_weights(policy, optimizer, beside)
+        self.write(os.path.join(beside, "config.json"), self.describe)
+        self.write(os.path.join(beside, "state.json"), json.dumps({"step": step} | {k: part.state_dict() for k, part in parts.items()}))
+        os.rename(beside, target)
+        self.write(self.path("ckpt", "latest"), name)
+
+    def load(self, policy, optimizer, parts):
+        """Restore everything from the checkpoint -> number of steps done."""
+        load_weights(policy, optimizer, self.checkpoint)
+        with open(os.path.join(self.checkpoint, "state.json")) as file:
+            state = json.load(file)
+        for name, part in parts.items():
+            part.load_state_dict(state[name])
+        return state["step"]
+
+
+def versions():
+    import transformers
+
+    here = os.path.dirname(os.path.abspath(__file__))
+    git = subprocess.run(["git", "-C", here, "rev-parse", "HEAD"], capture_output=True, text=True)
+    return {"nanogdro": VERSION, "git": git.stdout.strip() or "unknown", "python": platform.python_version(), "torch": torch.__version__,
+            "transformers": transformers.__version__, "numpy": np.__version__}
+
+
+class Tracker:
+    """wandb or tensorboard, or nothing. metrics.jsonl has everything in any case."""
+
+    def __init__(self, cfg):
+        self.log = lambda step, metrics: None
+        try:
+            if cfg.logger == "wandb":
+                import wandb
+
+                run = wandb.init(project="nanogdro", name=os.path.basename(cfg.out_dir), config=dataclasses.asdict(cfg), dir=cfg.out_dir)
+                self.log = lambda step, metrics: run.log(metrics, step=step)
+            elif cfg.logger == "tensorboard":
+                from torch.utils.tensorboard import SummaryWriter
+
+                writer = SummaryWriter(cfg.out_dir)
+                self.log = lambda step, metrics: [writer.add_scalar(k, v, step) for k, v in metrics.items()]
+        except ImportError as error:
+            raise ValueError(f"logger={cfg.logger} is not installed: pip install {cfg.logger}, or --logger=none") from error
+
+
+def print_start(cfg, problems, left_out, eval_sets, policy):
+    for field in dataclasses.fields(cfg):
+        value = getattr(cfg, field.name)
+        print(f"{'*' if value != field.default else ' '} {field.name} = {value!r}")
+    print("(* differs from the default)")
+    print(f"model: {sum(p.numel() for p in policy.parameters()):,} parameters on {next(policy.parameters()).device}")
+    print(f"data: {len(problems):,} training problems ({left_out} left out: too long, or without prompt or answer)"
+          + "".join(f"; {name}: {len(s[0])} for evaluation ({s[2]} left out)" for name, s in eval_sets.items()))
+    P, n, u = cfg.prompts_per_step, cfg.n_rollouts, cfg.updates_per_step
+    spread = f"{cfg.n_min} to {cfg.n_max} each, " if cfg.rollout_gdro else ""
+    print(f"step: {P} prompts x {n} rollouts ({spread}mean exact) = {P * n} sequences = {u} updates of {P // u} prompts; "
+          f"{cfg.steps} steps = {cfg.steps * P / len(problems):.1f} epochs = {cfg.steps * P * n:,} rollouts")
+
+
+def train(cfg):
+    """Run the whole experiment -> the run folder's evaluation records. ValueError: the config or an input is wrong and says how."""
+    device = ("cuda" if torch.cuda.is_available() else "cpu") if cfg.device == "auto" else cfg.device
+    torch.manual_seed(cfg.seed)
+    policy, tokenizer = load_policy(cfg.model, cfg.temperature, device=device)
+    reference = load_policy(cfg.model, cfg.temperature, device=device, trainable=False)[0] if cfg.kl_coef else None
+    problems, without = load_problems(cfg.dataset)
+    problems, prompt_ids, long = within_length(problems, tokenizer, cfg.max_prompt_len)
+    if len(problems) < cfg.prompts_per_step:
+        raise ValueError(f"dataset={cfg.dataset} has {len(problems)} usable problems, fewer than prompts_per_step={cfg.prompts_per_step}: lower it")
+    eval_sets = load_eval_sets(cfg, tokenizer)
+    grader = Grader(cfg.reward)
+    grader.canary(problems[0].answer)
+    engine = TorchEngine(cfg.model, device, max_num_seqs=cfg.max_num_seqs)
+    optimizer = torch.optim.AdamW(policy.parameters(), lr=cfg.lr, weight_decay=cfg.weight_decay)
+    classifier = DifficultyClassifier(cfg.n_bins, cfg.passk, cfg.history, cfg.hysteresis, cfg.difficulty)
+    prompt_adversary = PromptGDRO(cfg.n_bins, cfg.prompt_eta, cfg.prompt_gamma, cfg.prompt_ema, cfg.prompt_weight_max, cfg.prompt_normalize, cfg.prompt_per_share)
+    rollout_adversary = RolloutGDRO(cfg.n_bins, cfg.n_rollouts, cfg.n_min, cfg.n_max, cfg.rollout_rule, cfg.rollout_utility,
+                                    cfg.arm_eta, cfg.arm_gamma, cfg.arm_ema, cfg.dual_lr)
+    parts = {"classifier": classifier, "prompt_gdro": prompt_adversary, "rollout_gdro": rollout_adversary}  # all loop state but the weights
+    run = RunFolder(cfg)
+    start = run.load(policy, optimizer, parts) if run.checkpoint else 0
+    run.rewind(start, cfg.eval_every)
+    tracker = Tracker(cfg)
+    print_start(cfg, problems, without + long, eval_sets, policy)
+    if run.checkpoint:
+        print(f"resumed from {run.checkpoint}: {start} steps done")
+
+    def evaluate_now(step):
+        if eval_sets and not any(r["step"] == step for r in run.read("eval.jsonl")):
+            engine.sync(policy.named_tensors())
+            for name, result in evaluate(cfg, engine, grader, eval_sets).items():
+                run.append("eval.jsonl", {"step": step, "set": name} | result)
+
+    evaluate_now(start) if start == 0 else None
+    P = cfg.prompts_per_step
+    bar = tqdm(range(start, cfg.steps), initial=start, total=cfg.steps, unit="step", dynamic_ncols=True)
+    for step in bar:
+        began = lap = time.perf_counter()
+        seconds = {}
+
+        def timed(name):
+            nonlocal lap
+            lap, seconds[f"time/{name}"] = time.perf_counter(), time.perf_counter() - lap
+
+        # ---------- 1 sample: the step's prompts, and the bin each is in ----------
+        index = prompts_of_step(cfg.seed, step, P, len(problems))
+        batch = [problems[i] for i in index]
+        uids = [p.uid for p in batch]
+        bins = classifier.bins(uids)  # [P], fixed for the step
+
+        # ---------- 2 allocate: rollouts of each prompt, P * n_rollouts in all ----------
+        counts = rollout_adversary.allocate(bins, classifier.success_rate(uids)) if cfg.rollout_gdro else np.full(P, cfg.n_rollouts)
+
+        # ---------- 3 generate: with the policy as it is now ----------
+        engine.sync(policy.named_tensors())
+        timed("sync")
+        seeds = [[seed_of(cfg.seed, step, i, j) for j in range(n)] for i, n in enumerate(counts)]
+        rollouts = engine.generate([prompt_ids[i] for i in index], seeds, Sampling(cfg.max_response_len, cfg.temperature))
+        timed("generate")
+
+        # ---------- 4 grade ----------
+        for rollout, reward in zip(rollouts, grader.grade([r.text for r in rollouts], [batch[r.prompt_id].answer for r in rollouts])):
+            rollout.reward = reward
+        timed("grade")
+
+        # ---------- 5 advantages: inside each rollout group; the adversary's weight of its bin ----------
+        prompt_id = np.array([r.prompt_id for r in rollouts])  # [N]
+        rewards = np.array([r.reward for r in rollouts])  # [N]
+        lengths = np.array([len(r.response_ids) for r in rollouts])  # [N]
+        advantages = group_advantages(prompt_id, rewards, cfg.adv_clip)  # [N]
+        weights = prompt_adversary.weights(bins) if cfg.prompt_gdro else np.ones(P)  # [P]
+
+        # ---------- 6 update: old log-probabilities of all, then one optimizer step a part of the prompts ----------
+        updates = plan_updates(rollouts, cfg, device)
+        entropy = mismatch = 0.0
+        for micro in (micro for update in updates for micro in update):
+            with torch.no_grad():
+                micro.old, token_entropy = policy(micro.input_ids, micro.mask)  # [T]
+                micro.ref = reference(micro.input_ids, micro.mask)[0] if reference else None
+            entropy += token_entropy.sum().item()
+            mismatch += (micro.old - micro.engine).abs().sum().item()
+        tokens = int(lengths.sum())
+        check_mismatch(mismatch / tokens)
+        timed("logprobs")
+        per_token = token_weights(prompt_id, lengths, cfg)  # [N]
+        totals, sequence_loss, grad_norms = {"loss": 0.0, "kl": 0.0, "clipfrac": 0.0, "approx_kl": 0.0}, np.zeros(len(rollouts)), []
+        for update in updates:
+            optimizer.zero_grad()
+            for micro in update:
+                logp, _ = policy(micro.input_ids, micro.mask)  # [T]
+                weight = micro.spread(per_token)
+                if cfg.tis_cap:
+                    weight = weight * (micro.old - micro.engine).exp().clamp(max=cfg.tis_cap)
+                loss, stats = grpo_loss(logp, micro.old, logp.detach() if micro.ref is None else micro.ref, micro.spread(advantages),
+                                        micro.spread(weights[prompt_id]), weight, cfg)
+                loss.backward()
+                sequence_loss[micro.index] = micro.sums(stats.pop("token_loss"))
+                totals["loss"] += loss.item()
+                for name, value in stats.items():
+                    totals[name] += value.sum().item() / tokens
+            grad_norms.append(torch.nn.utils.clip_grad_norm_(policy.parameters(), cfg.grad_clip).item())
+            if not np.isfinite(grad_norms[-1]):
+                raise RuntimeError(f"step {step}: the gradient norm is {grad_norms[-1]}; lower lr or look at samples.jsonl. The newest checkpoint is intact")
+            optimizer.step()
+        timed("update")
+
+        # ---------- 7 feed back: outcomes to the classifier and both adversaries ----------
+        correct = np.bincount(prompt_id, rewards == RIGHT, minlength=P)  # [P]
+        prompt_loss = np.bincount(prompt_id, sequence_loss / np.maximum(lengths, 1), minlength=P) / counts  # [P] Eq 7
+        classifier.observe(uids, correct, counts)
+        signals = prompt_signals(correct, counts, classifier.success_rate(uids), prompt_loss)
+        prompt_adversary.update(bins, signals[cfg.prompt_signal])
+        rollout_adversary.update(bins, counts, signals[cfg.arm_signal])
+
+        # ---------- 8 log, evaluate, checkpoint ----------
+        timed("feedback")
+        by_bin = {"bins/weight": weights, "bins/rollouts": counts, "bins/reward": np.bincount(prompt_id, rewards, minlength=P) / counts}
+        by_bin |= {f"bins/signal_{name}": value for name, value in signals.items()}
+        metrics = {
+            "step": step, "reward/mean": rewards.mean(), "pass_rate": (correct > 0).mean(),
+            "rollouts/total": counts.sum(), "rollouts/min": counts.min(), "rollouts/max": counts.max(),
+            "loss": totals["loss"] / len(updates), "kl": totals["kl"], "approx_kl": totals["approx_kl"], "clipfrac": totals["clipfrac"],
+            "entropy": entropy / tokens, "grad_norm": np.mean(grad_norms), "mismatch": mismatch / tokens,
+            "dead_groups": ((correct == 0) | (correct == counts)).mean(), "shadow_price": rollout_adversary.price,
+            "response_len": lengths.mean(), "truncated": np.mean([not r.finished for r in rollouts]), "unseen": (bins < 0).mean(),
+            "bins/share": np.bincount(bins[bins >= 0], minlength=cfg.n_bins) / P,
+        }
+        metrics |= {name: bin_means(value, bins, cfg.n_bins) for name, value in by_bin.items()}
+        seconds |= {"time/step": time.perf_counter() - began, "time/tokens_per_s": tokens / (time.perf_counter() - began)}
+        memory = torch.cuda.max_memory_allocated() / 2**20 if device == "cuda" else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
+        run.append("metrics.jsonl", metrics | seconds | {"mem/peak_mib": memory})
+        tracker.log(step, {k: v for k, v in metrics.items() if np.ndim(v) == 0} | seconds)
+        if step % cfg.samples_every == 0:
+            for i in (0, len(rollouts) - 1):
+                r = rollouts[i]
+                run.append("samples.jsonl", {"step": step, "uid": uids[r.prompt_id], "prompt": batch[r.prompt_id].prompt, "response": r.text, "answer":
+                           batch[r.prompt_id].answer, "reward": r.reward, "advantage": advantages[i], "finished": r.finished, "bin": bins[r.prompt_id]})
+        bar.set_postfix_str(f"reward {rewards.mean():+.3f}  pass {metrics['pass_rate']:.2f}  rollouts {counts.min()}-{counts.max()}  "
+                            f"{seconds['time/tokens_per_s']:,.0f} tokens/s")
+        done = step + 1
+        if done % cfg.eval_every == 0 or done == cfg.steps:
+            evaluate_now(done)
+        if done % cfg.save_every == 0 or done == cfg.steps:
+            run.save(done, policy, optimizer, parts)
+    bar.close()
+    save_hf(policy, tokenizer, run.path("hf"))
+    return run.read("eval.jsonl")
+
+
+def check_mismatch(mismatch):
+    """Gate on the mean |log-probability trainer - engine| of the sampled tokens: 1e-6 in float32, about 0.03 for a large bf16 model."""
+    if mismatch > 0.2:
+        raise RuntimeError(f"engine and trainer disagree by {mismatch:.3f} nats a token: the engine's weights are stale, or its temperature, "
+                           "truncation or tokenizer differs from the trainer's. Training on would follow a false gradient")
+    if mismatch > 0.05:
+        tqdm.write(f"warning: engine and trainer disagree by {mismatch:.3f} nats a token (stops above 0.2)")
+
+
+def print_result(cfg, records):
+    """Before and after, for every evaluation set."""
+    for name in dict.fromkeys(r["set"] for r in records):
+        of_set = [r for r in records if r["set"] == name]
+        first, last = of_set[0], of_set[-1]
+        print(f"\n{name}, {last['questions']} questions x {cfg.eval_samples} samples, 95 % intervals over questions")
+        print("\n".join(table({f"step {first['step']}": first, f"step {last['step']}": last})))
+    print(f"\nmodel: {cfg.out_dir}/hf    log: {cfg.out_dir}/metrics.jsonl    figures: python plot.py {cfg.out_dir}")
+
+
+def main(argv=None):
+    cfg = configure(Config, sys.argv[1:] if argv is None else argv, __doc__)
+    try:
+        records = train(cfg)
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print(f"\nstopped; --resume=auto continues from the newest checkpoint in {cfg.out_dir}/ckpt", file=sys.stderr)
+        sys.exit(130)
+    print_result(cfg, records)
+
+
+if __name__ == "__main__":
+    main()
