@@ -123,8 +123,12 @@ class PromptGDRO:
         bins, weights = np.asarray(bins), np.ones(len(bins))
         seen = bins >= 0
         if seen.any():
-            w = self.q()[bins[seen]] if self.normalize else self.omega()[bins[seen]]
-            weights[seen] = np.minimum(w / w.mean() if self.normalize else w, self.weight_max)
+            w = self.omega()[bins[seen]]
+            if self.normalize:
+                w = self.q()[bins[seen]]
+                w = w / w.max()  # so that equal weights are 1 to the bit
+                w = w / w.mean()
+            weights[seen] = np.minimum(w, self.weight_max)
         return weights
 
     def update(self, bins, signal):

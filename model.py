@@ -1,11 +1,15 @@
 """The policy: a Hugging Face causal LM that answers with the log-probabilities of given tokens, never with all its logits."""
 import os
 import shutil
+import warnings
 
 import torch
 import torch.distributed.checkpoint as dcp
 from torch.distributed.checkpoint.state_dict import get_state_dict, set_state_dict
 from torch.utils.checkpoint import checkpoint
+
+
+warnings.filterwarnings("ignore", message="torch.distributed is disabled")  # checkpoints of a single process
 
 
 class Policy(torch.nn.Module):
@@ -45,7 +49,9 @@ class Policy(torch.nn.Module):
 def load_hf(path, dtype=torch.float32, device="cpu"):
     """(causal LM, tokenizer) from a folder of Hugging Face files or a hub id. ValueError says what is missing."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers.utils import logging
 
+    logging.disable_progress_bar()
     if os.path.isdir(path) and not os.path.exists(os.path.join(path, "config.json")):
         raise ValueError(f"model={path}: no config.json in this folder; give one written by save_pretrained (a run's hf/ folder, say) or a hub id")
     try:

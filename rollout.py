@@ -34,7 +34,7 @@ class Sampling:
 
 def seed_of(*parts):
     """A seed in [0, 2^63) that depends on all parts, and on nothing else (not on the process, as Python's hash would)."""
-    return int.from_bytes(hashlib.blake2b(repr(parts).encode(), digest_size=8).digest(), "big") >> 1
+    return int.from_bytes(hashlib.blake2b("\0".join(map(str, parts)).encode(), digest_size=8).digest(), "big") >> 1
 
 
 class TorchEngine:

@@ -13,6 +13,7 @@ import json
 import os
 import platform
 import resource
+import shutil
 import subprocess
 import sys
 import time
@@ -32,6 +33,11 @@ from reward import RIGHT, Grader
 from rollout import Sampling, TorchEngine, pad_batch, plan_micro_batches, seed_of
 
 VERSION = "0.1.0"
+
+
+RANGES = {"prompt_gamma": (0, 1), "prompt_ema": (0, 1), "prompt_eta": (0, 100), "arm_gamma": (0, 1), "arm_ema": (0, 1), "arm_eta": (0, 100), "dual_lr": (0, 100),
+          "hysteresis": (0, 1), "clip_low": (0, 1), "clip_high": (0, 100), "kl_coef": (0, 100), "tis_cap": (0, 100), "weight_decay": (0, 1),
+          "eval_temperature": (0, 100), "eval_top_p": (0, 1), "eval_top_k": (0, 10**6)}
 
 
 @dataclass
@@ -108,6 +114,9 @@ class Config:
         for key, allowed in choices.items():
             if getattr(self, key) not in allowed:
                 raise ValueError(f"{key}={getattr(self, key)!r}: choose one of {', '.join(allowed)}")
+        for key, (low, high) in RANGES.items():
+            if not low <= getattr(self, key) <= high:
+                raise ValueError(f"{key}={getattr(self, key)} must lie between {low} and {high}")
         for key in ("steps", "eval_every", "save_every", "samples_every", "prompts_per_step", "max_prompt_len", "max_response_len", "eval_samples", "n_rollouts",
                     "max_num_seqs", "lr", "updates_per_step", "temperature", "adv_clip", "grad_clip", "n_bins", "passk", "history", "n_min", "prompt_weight_max"):
             if not getattr(self, key) > 0:
@@ -217,6 +226,9 @@ class RunFolder:
                 raise ValueError(f"resume={cfg.resume}: no checkpoint there (no state.json); give a folder like out/run/ckpt/step_000100, or auto")
         elif cfg.resume == "" and os.path.exists(config_file):
             raise ValueError(f"{self.dir} already holds a run: --resume=auto continues it, --out_dir=... starts another; or delete the folder")
+        mine = self.checkpoint and os.path.dirname(os.path.abspath(self.checkpoint)) == os.path.abspath(self.path("ckpt"))
+        if self.checkpoint and not mine and os.path.exists(config_file):
+            raise ValueError(f"{self.dir} already holds a run and {self.checkpoint} belongs to another one: continue it in its own folder or in a new --out_dir")
         if self.checkpoint:
             with open(os.path.join(self.checkpoint, "config.json")) as file:
                 before = json.load(file)["config"]
@@ -228,6 +240,8 @@ class RunFolder:
         os.makedirs(self.path("ckpt"), exist_ok=True)
         self.describe = json.dumps({"config": dataclasses.asdict(cfg), "versions": versions()}, indent=1)
         self.write(config_file, self.describe)
+        if mine:
+            self.write(latest, os.path.basename(os.path.normpath(self.checkpoint)))
 
     def path(self, *parts):
         return os.path.join(self.dir, *parts)
@@ -266,13 +280,12 @@ class RunFolder:
         """Checkpoint after `step` steps. `latest` names it only when it is complete."""
         name = f"step_{step:06d}"
         target = self.path("ckpt", name)
-        if os.path.exists(target):
-            return
         beside = target + ".tmp"
-        subprocess.run(["rm", "-rf", beside], check=True)
+        shutil.rmtree(beside, ignore_errors=True)
         save_weights(policy, optimizer, beside)
         self.write(os.path.join(beside, "config.json"), self.describe)
         self.write(os.path.join(beside, "state.json"), json.dumps({"step": step} | {k: part.state_dict() for k, part in parts.items()}))
+        shutil.rmtree(target, ignore_errors=True)  # there after a resume from an older checkpoint; `latest` does not name it then
         os.rename(beside, target)
         self.write(self.path("ckpt", "latest"), name)
 
@@ -299,20 +312,21 @@ class Tracker:
     """wandb or tensorboard, or nothing. metrics.jsonl has everything in any case."""
 
     def __init__(self, cfg):
-        self.log = lambda step, metrics: None
         try:
             if cfg.logger == "wandb":
                 import wandb
-
-                run = wandb.init(project="nanogdro", name=os.path.basename(cfg.out_dir), config=dataclasses.asdict(cfg), dir=cfg.out_dir)
-                self.log = lambda step, metrics: run.log(metrics, step=step)
             elif cfg.logger == "tensorboard":
                 from torch.utils.tensorboard import SummaryWriter
-
-                writer = SummaryWriter(cfg.out_dir)
-                self.log = lambda step, metrics: [writer.add_scalar(k, v, step) for k, v in metrics.items()]
         except ImportError as error:
             raise ValueError(f"logger={cfg.logger} is not installed: pip install {cfg.logger}, or --logger=none") from error
+        if cfg.logger == "wandb":
+            self.start = lambda: wandb.init(project="nanogdro", name=os.path.basename(cfg.out_dir), config=dataclasses.asdict(cfg), dir=cfg.out_dir)
+            self.log = lambda step, metrics: wandb.log(metrics, step=step)
+        elif cfg.logger == "tensorboard":
+            self.start = lambda: setattr(self, "writer", SummaryWriter(cfg.out_dir))
+            self.log = lambda step, metrics: [self.writer.add_scalar(name, value, step) for name, value in metrics.items()]
+        else:
+            self.start, self.log = lambda: None, lambda step, metrics: None
 
 
 def print_start(cfg, problems, left_out, eval_sets, policy):
@@ -349,10 +363,10 @@ def train(cfg):
     rollout_adversary = RolloutGDRO(cfg.n_bins, cfg.n_rollouts, cfg.n_min, cfg.n_max, cfg.rollout_rule, cfg.rollout_utility,
                                     cfg.arm_eta, cfg.arm_gamma, cfg.arm_ema, cfg.dual_lr)
     parts = {"classifier": classifier, "prompt_gdro": prompt_adversary, "rollout_gdro": rollout_adversary}  # all loop state but the weights
-    run = RunFolder(cfg)
+    tracker, run = Tracker(cfg), RunFolder(cfg)
     start = run.load(policy, optimizer, parts) if run.checkpoint else 0
     run.rewind(start, cfg.eval_every)
-    tracker = Tracker(cfg)
+    tracker.start()
     print_start(cfg, problems, without + long, eval_sets, policy)
     if run.checkpoint:
         print(f"resumed from {run.checkpoint}: {start} steps done")
@@ -363,7 +377,8 @@ def train(cfg):
             for name, result in evaluate(cfg, engine, grader, eval_sets).items():
                 run.append("eval.jsonl", {"step": step, "set": name} | result)
 
-    evaluate_now(start) if start == 0 else None
+    if start == 0:
+        evaluate_now(0)
     P = cfg.prompts_per_step
     bar = tqdm(range(start, cfg.steps), initial=start, total=cfg.steps, unit="step", dynamic_ncols=True)
     for step in bar:

@@ -1,0 +1,2 @@
+# Plain GRPO on the embedded world
+out_dir = "out/arith_grpo"

@@ -1,0 +1,154 @@
+"""
+Draws the figures of one or more run folders. The learning curves show all of them, the other figures the first.
+$ python plot.py out/arith_gdro                                            # writes out/arith_gdro/figures/*.png
+$ python plot.py out/arith_gdro out/arith_grpo out/arith_rollout_gdro      # curves side by side
+"""
+import json
+import os
+import sys
+
+import numpy as np
+
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")  # Okabe and Ito, told apart by the colour-blind
+
+
+def read_jsonl(path):
+    if not os.path.exists(path):
+        raise ValueError(f"{path}: no such file; give the folder of a run that has taken a step")
+    with open(path) as file:
+        records = [json.loads(line) for line in file if line.endswith("\n")]
+    if not records:
+        raise ValueError(f"{path} is empty; give the folder of a run that has taken a step")
+    return records
+
+
+def column(records, key):
+    """One metric of every step as floats: [S], or [S, B] for a list over bins; null becomes NaN."""
+    return np.array([record[key] for record in records], dtype=float)
+
+
+def heatmap(axis, values, steps, title, label, **limits):
+    """values [S, B] as an image, steps to the right, bins upwards; empty bins stay grey."""
+    axis.set_facecolor("#dddddd")
+    image = axis.imshow(values.T, aspect="auto", origin="lower", interpolation="nearest", cmap="viridis",
+                        extent=(steps[0] - 0.5, steps[-1] + 0.5, -0.5, values.shape[1] - 0.5), **limits)
+    axis.set(title=title, xlabel="step", yticks=range(values.shape[1]))
+    axis.figure.colorbar(image, ax=axis, label=label)
+
+
+def learning_curves(plt, runs):
+    """mean@n and pass@k of every run and evaluation set, with 95 % intervals over questions; groups of the first run."""
+    evals = {name: read_jsonl(os.path.join(path, "eval.jsonl")) for name, path in runs.items()}
+    first = next(iter(evals.values()))
+    name = first[0]["set"]
+    keys = [k for k in first[0] if k.startswith(("mean@", "pass@")) and not k.endswith("/interval")]
+    figure, axes = plt.subplots(1, 3, figsize=(12, 3.6), layout="constrained")
+    for axis, key in zip(axes, keys):
+        for color, (run, records) in zip(COLORS, evals.items()):
+            records = [r for r in records if r["set"] == name]
+            steps, interval = [r["step"] for r in records], np.array([r[key + "/interval"] for r in records])
+            axis.plot(steps, [r[key] for r in records], color=color, marker=".", label=run)
+            axis.fill_between(steps, interval[:, 0], interval[:, 1], color=color, alpha=0.15, linewidth=0)
+        axis.set(title=f"{name}: {key}", xlabel="step", ylabel=key, ylim=(0, 1.02))
+    axes[0].legend(fontsize=8)
+    of_set = [r for r in first if r["set"] == name]
+    groups = list(of_set[0]["groups"])[:12]
+    for i, group in enumerate(groups):
+        axes[2].plot([r["step"] for r in of_set], [r["groups"][group][keys[0]] for r in of_set], color=plt.cm.viridis(i / max(len(groups) - 1, 1)),
+                     marker=".", label=group or "all")
+    axes[2].set(title=f"{next(iter(evals))}: {keys[0]} by group", xlabel="step", ylabel=keys[0], ylim=(0, 1.02))
+    axes[2].legend(fontsize=7, ncols=2, title="group", title_fontsize=7)
+    return figure
+
+
+def triptych(plt, metrics, steps):
+    """Share of prompts, weight and mean reward by step and bin (Fig 3)."""
+    figure, axes = plt.subplots(1, 3, figsize=(12, 3.6), layout="constrained")
+    share = column(metrics, "bins/share")
+    heatmap(axes[0], np.where(share > 0, share, np.nan), steps, "prompts", "share of the step's prompts")
+    heatmap(axes[1], column(metrics, "bins/weight"), steps, "weight (Prompt-GDRO)", "weight on the advantage")
+    heatmap(axes[2], column(metrics, "bins/reward"), steps, "reward", "mean reward", vmin=-1, vmax=1)
+    axes[0].set_ylabel("difficulty bin (0 = hardest)")
+    return figure
+
+
+def budget_frontier(plt, metrics, steps):
+    """Where the prompts are and where the rollouts go (Fig 7)."""
+    figure, axes = plt.subplots(1, 2, figsize=(9, 3.6), layout="constrained")
+    share = column(metrics, "bins/share")
+    heatmap(axes[0], np.where(share > 0, share, np.nan), steps, "prompts", "share of the step's prompts")
+    heatmap(axes[1], column(metrics, "bins/rollouts"), steps, "rollouts (Rollout-GDRO)", "rollouts per prompt")
+    axes[0].set_ylabel("difficulty bin (0 = hardest)")
+    return figure
+
+
+def mean_bin(plt, metrics, steps):
+    """Mean bin index under the data, the weights and the rollouts; below the data means leaning to the hard side (Figs 4, 8, Eq 32)."""
+    figure, axis = plt.subplots(figsize=(6, 3.6), layout="constrained")
+    share = column(metrics, "bins/share")
+    index = np.arange(share.shape[1])
+    by = {"prompts": share, "prompts x weight": share * np.nan_to_num(column(metrics, "bins/weight")),
+          "rollouts": share * np.nan_to_num(column(metrics, "bins/rollouts"))}
+    for color, style, (label, mass) in zip(COLORS, ("-", "--", "-."), by.items()):
+        total = mass.sum(axis=1)
+        axis.plot(steps, np.divide(mass @ index, total, out=np.full(len(total), np.nan), where=total > 0), style, color=color, label=label)
+    axis.set(title="mean difficulty bin", xlabel="step", ylabel="bin (0 = hardest)")
+    axis.legend(fontsize=8)
+    return figure
+
+
+def snapshots(plt, metrics, steps):
+    """Share of rollouts beside share of prompts, by bin, at four steps (Figs 5, 9)."""
+    share = column(metrics, "bins/share")
+    spent = share * np.nan_to_num(column(metrics, "bins/rollouts"))
+    seen = np.flatnonzero(share.sum(axis=1) > 0)
+    figure, axes = plt.subplots(1, 4, figsize=(12, 3.0), layout="constrained", sharey=True)
+    for axis, at in zip(axes, seen[np.linspace(0, len(seen) - 1, 4).astype(int)] if len(seen) else []):
+        index = np.arange(share.shape[1])
+        axis.bar(index - 0.2, share[at] / share[at].sum(), 0.4, color=COLORS[0], label="prompts")
+        axis.bar(index + 0.2, spent[at] / spent[at].sum(), 0.4, color=COLORS[1], label="rollouts")
+        axis.set(title=f"step {steps[at]}", xlabel="difficulty bin (0 = hardest)", xticks=index)
+    axes[0].set_ylabel("share")
+    axes[0].legend(fontsize=8)
+    return figure
+
+
+def draw(folders):
+    """Write every figure of the first folder (curves of all) -> list of paths."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    runs = {os.path.basename(os.path.normpath(folder)): folder for folder in folders}
+    metrics = read_jsonl(os.path.join(folders[0], "metrics.jsonl"))
+    steps = column(metrics, "step").astype(int)
+    figures = {"triptych": triptych(plt, metrics, steps), "budget_frontier": budget_frontier(plt, metrics, steps),
+               "mean_bin": mean_bin(plt, metrics, steps), "snapshots": snapshots(plt, metrics, steps)}
+    if all(os.path.exists(os.path.join(f, "eval.jsonl")) and os.path.getsize(os.path.join(f, "eval.jsonl")) for f in folders):
+        figures = {"learning_curves": learning_curves(plt, runs)} | figures
+    else:
+        print("no learning curves: a run without eval.jsonl lines (eval_sets was empty)")
+    os.makedirs(os.path.join(folders[0], "figures"), exist_ok=True)
+    paths = []
+    for name, figure in figures.items():
+        paths.append(os.path.join(folders[0], "figures", name + ".png"))
+        figure.savefig(paths[-1], dpi=110)
+        plt.close(figure)
+    return paths
+
+
+def main(argv=None):
+    folders = sys.argv[1:] if argv is None else argv
+    if not folders or folders[0].startswith("-"):
+        print(__doc__.strip())
+        sys.exit(0 if "--help" in folders else 2)
+    try:
+        print("\n".join(draw(folders)))
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

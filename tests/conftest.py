@@ -1,0 +1,40 @@
+import os
+import sys
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+sys.path.insert(0, ROOT)
+
+import pytest
+import torch
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def in_project_root(monkeypatch):
+    """Tests name arith/base and config/ as the README does."""
+    monkeypatch.chdir(ROOT)
+
+
+@pytest.fixture(scope="session")
+def policy():
+    from model import load_policy
+
+    return load_policy("arith/base")[0]
+
+
+@pytest.fixture(scope="session")
+def engine():
+    from rollout import TorchEngine
+
+    return TorchEngine("arith/base")
+
+
+@pytest.fixture(scope="session")
+def prompts(engine):
+    """Token ids of twelve prompts of two lengths."""
+    from data import arith
+
+    return [engine.tokenizer(p.prompt)["input_ids"] for p in arith("eval")[::27]]

@@ -1,0 +1,84 @@
+"""Claims about configuration: typed, documented, nothing unclear gets through."""
+import dataclasses
+import glob
+import re
+
+import pytest
+
+from configurator import configure, knobs, parse
+from eval import EvalConfig
+from train import Config
+
+
+def write(path, text):
+    path.write_text(text)
+    return str(path)
+
+
+def test_later_wins_and_types_are_those_of_the_dataclass(tmp_path):
+    a = write(tmp_path / "a.py", "lr = 1\nsteps = 4 * 5\nprompt_gdro = True\n")
+    b = write(tmp_path / "b.py", "steps = 30\n")
+    cfg = parse(Config, [a, b, "--prompt_gdro=false", "--out_dir=x=y", "--seed=7"])
+    assert (cfg.lr, cfg.steps, cfg.prompt_gdro, cfg.out_dir, cfg.seed) == (1.0, 30, False, "x=y", 7)
+    assert type(cfg.lr) is float
+
+
+@pytest.mark.parametrize("arguments, message", [
+    (["--lrr=1"], "there is no knob 'lrr'; did you mean 'lr'?"),
+    (["--zzz=1"], "--help lists them all"),
+    (["--steps=1.5"], "steps='1.5' is no int"),
+    (["--prompt_gdro=yes"], "write true or false"),
+    (["--prompt_gdro"], "write it as --prompt_gdro=value"),
+    (["config/none.py"], "config file config/none.py: FileNotFoundError"),
+    (["--difficulty=hard"], "choose one of posterior, any"),
+    (["--steps=0"], "must be above 0"),
+    (["--lr=nan"], "must be above 0"),
+    (["--prompt_gamma=1.5"], "between 0 and 1"),
+    (["--updates_per_step=3"], "multiple of updates_per_step=3"),
+    (["--n_rollouts=13"], "between n_min=2 and n_max=12"),
+    (["--n_rollouts=1"], "between n_min=2 and n_max=12"),
+    (["--tokens_per_micro_batch=20"], "must hold one sequence: at least max_prompt_len"),
+    (["--passk=9"], "cannot be estimated from eval_samples=8"),
+])
+def test_mistakes_stop_with_one_line_and_status_2(arguments, message, capsys):
+    with pytest.raises(SystemExit) as stop:
+        configure(Config, arguments, "")
+    error = capsys.readouterr().err
+    assert stop.value.code == 2 and message in error and error.count("\n") == 1
+
+
+@pytest.mark.parametrize("text, message", [
+    ("lrr = 1", "did you mean 'lr'"), ("lr = '1e-4'", "is no float"), ("steps = True", "is no int"), ("steps = ", "SyntaxError"), ("import os", "no knob 'os'"),
+])
+def test_mistakes_in_files_name_the_file(text, message, tmp_path):
+    path = write(tmp_path / "bad.py", text)
+    with pytest.raises(ValueError, match=message) as error:
+        parse(Config, [path])
+    assert path in str(error.value)
+
+
+@pytest.mark.parametrize("config_class", [Config, EvalConfig])
+def test_every_knob_has_a_comment_and_help_prints_it(config_class, capsys):
+    documented = {name: comment for _, name, _, _, comment in knobs(config_class)}
+    assert list(documented) == [f.name for f in dataclasses.fields(config_class)]
+    with pytest.raises(SystemExit) as stop:
+        configure(config_class, ["--help"], "usage")
+    printed = capsys.readouterr().out
+    assert stop.value.code == 0 and all(comment in printed for comment in documented.values())
+
+
+@pytest.mark.parametrize("config_class, files", [(Config, ["train.py", "eval.py"]), (EvalConfig, ["eval.py"])])
+def test_every_knob_is_read_somewhere(config_class, files):
+    source = "".join(open(file).read() for file in files)
+    unread = [f.name for f in dataclasses.fields(config_class) if not re.search(rf"cfg\.{f.name}\b", source)]
+    assert unread == []
+
+
+def test_shipped_configs_parse_and_are_short():
+    files = glob.glob("config/*.py")
+    assert len(files) >= 4
+    for file in files:
+        parse(Config, [file])
+        lines = open(file).read().splitlines()
+        assert len(lines) <= 25 and lines[0].startswith("#")
+    assert len({parse(Config, [file]).out_dir for file in files}) == len(files)

@@ -1,0 +1,239 @@
+"""Claims about the classifier and the adversaries, one property a test."""
+import itertools
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gdro import SIGNALS, UTILITIES, DifficultyClassifier, PromptGDRO, RolloutGDRO, bin_means, prompt_signals
+
+rates = st.lists(st.floats(0, 1), min_size=1, max_size=40)
+
+
+def step_bins(rates, n_bins=10, unseen=()):
+    bins = np.minimum((np.array(rates) * n_bins).astype(int), n_bins - 1)
+    bins[list(unseen)] = -1
+    return bins
+
+
+# ---------- difficulty classifier ----------
+
+@given(st.lists(st.tuples(st.integers(0, 12), st.integers(0, 12)), min_size=1, max_size=12))
+def test_posterior_estimate_is_the_beta_expectation(visits):
+    classifier = DifficultyClassifier(passk=8, history=100)
+    for right, wrong in visits:
+        classifier.observe(["x"], [right], [right + wrong])
+    a, b = 0.5 + sum(r for r, _ in visits), 0.5 + sum(w for _, w in visits)
+    p = np.random.default_rng(0).beta(a, b, 200_000)
+    assert classifier.estimate(["x"])[0] == pytest.approx(1 - np.mean((1 - p) ** 8), abs=6e-3)
+    assert not sum(r + w for r, w in visits) or classifier.success_rate(["x"])[0] == pytest.approx(a / (a + b))
+
+
+def test_any_of_n_estimate_is_the_mean_over_the_last_visits():
+    classifier = DifficultyClassifier(difficulty="any", history=4)
+    for right in (0, 0, 4, 1, 0, 2):
+        classifier.observe(["x"], [right], [4])
+    assert classifier.estimate(["x"])[0] == 0.75  # of 4, 1, 0, 2
+
+
+def test_unseen_prompts_have_no_bin():
+    classifier = DifficultyClassifier()
+    classifier.observe(["seen"], [4], [4])
+    assert classifier.bins(["seen", "new"]).tolist() == [classifier.bin["seen"], -1]
+    assert np.isnan(classifier.success_rate(["seen", "new"])).tolist() == [False, True]
+
+
+@given(st.lists(st.integers(0, 1), min_size=1, max_size=60), st.floats(0, 0.2))
+def test_hysteresis_holds_the_bin_until_the_edge_is_passed_by_more(outcomes, delta):
+    classifier = DifficultyClassifier(difficulty="any", hysteresis=delta, history=10)
+    for right in outcomes:
+        before = classifier.bins(["x"])[0]
+        classifier.observe(["x"], [right], [1])
+        after, estimate = classifier.bins(["x"])[0], classifier.estimate(["x"])[0]
+        low, high = after / 10, (after + 1) / 10  # the edges of the bin it is in
+        assert low - delta - 1e-9 <= estimate <= high + delta + 1e-9
+        if before >= 0 and after != before:
+            crossed = low if after > before else high
+            assert abs(estimate - crossed) >= delta - 1e-9
+
+
+def test_a_small_excursion_does_not_change_the_bin_and_a_large_one_does():
+    classifier = DifficultyClassifier(difficulty="any", hysteresis=0.03, history=100)
+    for right in [1] * 49 + [0] * 51:
+        classifier.observe(["x"], [right], [1])
+    classifier.bin["x"] = 5  # estimate 0.49, edge 0.5
+    classifier.observe(["x"], [1], [1])
+    assert classifier.bins(["x"])[0] == 5
+    for _ in range(3):
+        classifier.observe(["x"], [0], [1])
+    assert classifier.estimate(["x"])[0] < 0.47 and classifier.bins(["x"])[0] == 4
+
+
+# ---------- signals ----------
+
+def test_signals_point_at_the_hard_prompts():
+    signals = prompt_signals([0, 2, 4], [4, 4, 4], np.array([0.1, 0.5, 0.9]), [0.0, 0.0, 0.0])
+    assert set(signals) == set(SIGNALS)
+    assert signals["error"].tolist() == [1, 0.5, 0]
+    assert signals["variance"].tolist() == pytest.approx([0, 1 / 3, 0])  # unbiased
+    assert np.all(np.diff(signals["nll"]) < 0)
+
+
+def test_the_variance_signal_is_unbiased_whatever_the_allocation():
+    rng = np.random.default_rng(0)
+    for n in (2, 4, 12):
+        correct = rng.binomial(n, 0.3, 100_000)
+        signals = prompt_signals(correct, np.full(100_000, n), np.full(100_000, 0.3), np.zeros(100_000))
+        assert signals["variance"].mean() == pytest.approx(0.21, abs=2e-3)
+
+
+def test_bin_means_leave_out_unseen_prompts_and_undefined_values():
+    mean = bin_means([1.0, 3.0, 100.0, np.nan], [2, 2, -1, 3], 4)
+    assert mean[2] == 2 and np.isnan(mean[[0, 1, 3]]).all()
+
+
+# ---------- Prompt-GDRO ----------
+
+@given(st.lists(rates, min_size=1, max_size=5), st.floats(0, 5), st.floats(0, 1), st.floats(1, 20), st.booleans(), st.booleans())
+def test_weights_are_positive_and_capped(signals, eta, gamma, cap, normalize, per_share):
+    player = PromptGDRO(eta=eta, gamma=gamma, weight_max=cap, normalize=normalize, per_share=per_share)
+    for signal in signals:
+        player.update(step_bins(signal), signal)
+    w = player.weights(np.arange(-1, 10))
+    assert np.all(w > 0) and np.all(w <= cap) and w[0] == 1  # -1 is neutral
+    assert player.q().sum() == pytest.approx(1) and player.q().min() >= gamma / 10 - 1e-12
+
+
+@given(st.lists(st.floats(-2, 2), min_size=10, max_size=10), st.floats(0.01, 3), st.booleans())
+def test_weights_rise_with_the_score(signal, eta, normalize):
+    player = PromptGDRO(eta=eta, normalize=normalize, weight_max=1e9)
+    player.update(np.arange(10), signal)
+    order = np.argsort(signal)
+    assert np.all(np.diff(player.weights(np.arange(10))[order]) >= 0)
+
+
+def test_normalized_weights_have_mean_one_and_zero_eta_gives_exactly_one():
+    bins = np.array([0, 0, 1, 5, 5, 5, -1])
+    player = PromptGDRO(eta=2.0)
+    player.update(bins, np.linspace(0, 1, 7))
+    assert player.weights(bins)[:-1].mean() == pytest.approx(1)
+    flat = PromptGDRO(eta=0.0, gamma=0.0)
+    flat.update(bins, np.linspace(0, 1, 7))
+    assert flat.weights(bins).tolist() == [1.0] * 7
+
+
+def test_first_visit_sets_the_score_and_later_ones_move_it():
+    player = PromptGDRO(n_bins=3, ema=0.1)
+    player.update([0, 0], [0.2, 0.4])
+    assert player.score[0] == pytest.approx(0.3) and np.isnan(player.score[1])
+    player.update([0, 1], [1.0, 0.5])
+    assert player.score[:2] == pytest.approx([0.9 * 0.3 + 0.1, 0.5])
+
+
+def test_omega_as_printed_is_exp_of_eta_times_the_clipped_score():
+    player = PromptGDRO(n_bins=2, eta=0.65, gamma=0.0, normalize=False)
+    player.update([0, 1], [1.0, 1000.0])
+    assert player.weights([0])[0] == pytest.approx(np.exp(0.65))
+    assert player.omega()[1] == pytest.approx(np.exp(6.5)) and player.weights([1])[0] == 15.0
+
+
+# ---------- Rollout-GDRO ----------
+
+@settings(max_examples=200, deadline=None)
+@given(rates, st.sampled_from(["exp3p", "price"]), st.sampled_from(UTILITIES), st.data())
+def test_allocation_is_exact_and_within_limits(p, rule, utility, data):
+    n_min = data.draw(st.integers(1, 6))
+    n_mean = data.draw(st.integers(n_min, 8))
+    n_max = data.draw(st.integers(n_mean, 14))
+    unseen = data.draw(st.sets(st.integers(0, len(p) - 1)))
+    bins = step_bins(p, unseen=unseen)
+    player = RolloutGDRO(10, n_mean, n_min, n_max, rule, utility)
+    player.loss = np.random.default_rng(len(p)).normal(size=player.loss.shape)
+    n = player.allocate(bins, np.where(bins < 0, np.nan, p))
+    assert n.sum() == len(p) * n_mean and n.min() >= n_min and n.max() <= n_max
+    assert np.all(n[bins < 0] == n_mean)
+
+
+def test_n_mean_outside_the_limits_is_refused():
+    with pytest.raises(ValueError, match="n_min=2 and n_max=12"):
+        RolloutGDRO(n_mean=13)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.integers(0, 3), min_size=1, max_size=7), st.integers(0, 2**32 - 1))
+def test_dynamic_programme_equals_brute_force(bins, seed):
+    player = RolloutGDRO(4, n_mean=3, n_min=1, n_max=5, rule="exp3p")
+    player.loss = np.random.default_rng(seed).normal(size=player.loss.shape)
+    logp = np.log(player.arm_probabilities())
+    present, size = np.unique(bins, return_counts=True)
+    feasible = [arms for arms in itertools.product(range(1, 6), repeat=len(present)) if size @ arms == 3 * len(bins)]
+    best = max(sum(logp[b, n - 1] for b, n in zip(present, arms)) for arms in feasible)
+    n = player.allocate(bins, np.full(len(bins), 0.5))
+    assert sum(logp[b, n[np.array(bins) == b][0] - 1] for b in present) == pytest.approx(best, abs=1e-6)
+    assert all(len(set(n[np.array(bins) == b])) == 1 for b in present)  # one arm a bin
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=4), st.sampled_from(UTILITIES))
+def test_water_filling_equals_brute_force(p, utility):
+    value = {"variance": lambda p, n: -p * (1 - p) / n, "mixed": lambda p, n: 1 - p**n - (1 - p) ** n, "pass": lambda p, n: 1 - (1 - p) ** n}[utility]
+    p, player = np.array(p), RolloutGDRO(n_mean=3, n_min=1, n_max=6, rule="price", utility=utility)
+    n, price = player.water_filling(p)
+    total = [sum(value(p, np.array(c))) for c in itertools.product(range(1, 7), repeat=len(p)) if sum(c) == 3 * len(p)]
+    assert sum(value(p, n)) == pytest.approx(max(total), abs=1e-9)
+    assert price == pytest.approx(min(player.marginal_utility(x, k - 1) for x, k in zip(p, n) if k > 1), abs=1e-12)
+
+
+def test_variance_utility_approaches_the_square_root_law_as_budgets_grow():
+    p = np.array([0.02, 0.1, 0.3, 0.5, 0.5, 0.9])
+    root = np.sqrt(p * (1 - p))
+    gaps = []
+    for n_mean in (4, 40, 400):
+        n, _ = RolloutGDRO(n_mean=n_mean, n_min=1, n_max=100 * n_mean, utility="variance").water_filling(p)
+        gaps.append(np.abs(n / n_mean - root / root.mean()).max())
+    assert gaps[0] > gaps[1] > gaps[2] and gaps[2] < 0.005
+
+
+def test_pass_utility_gives_the_hard_bin_more():
+    bins = np.array([1] * 8 + [9] * 56)
+    n = RolloutGDRO().allocate(bins, np.where(bins == 1, 0.1, 0.95))
+    assert n[:8].min() >= 10 and n[8:].mean() < 4
+
+
+def test_arm_losses_follow_the_pulled_arm_only_and_lower_its_probability():
+    player = RolloutGDRO(3, n_mean=4, n_min=2, n_max=6, rule="exp3p", ema=0.4)
+    player.update([0, 0, 2], [4, 4, 4], [1.0, 0.0, 2.0])
+    assert player.loss[0].tolist() == [0, 0, 0.2, 0, 0] and player.loss[2, 2] == 0.8 and not player.loss[1].any()
+    assert player.arm_probabilities()[0].argmin() == 2
+    assert player.price == 0.0  # the budget was met
+
+
+def test_untried_arms_start_at_the_mean_budget():
+    assert RolloutGDRO(rule="exp3p").allocate([0, 3, 9, 9], [0.5] * 4).tolist() == [4] * 4
+
+
+def test_the_price_follows_a_broken_budget():
+    player = RolloutGDRO(rule="exp3p", dual_lr=0.05)
+    player.update([0, 0], [6, 6], [0.0, 0.0])
+    assert player.price == pytest.approx(0.1)
+
+
+def test_state_survives_json():
+    rng, uids = np.random.default_rng(0), [f"p{i}" for i in range(30)]
+    fresh = [DifficultyClassifier(), PromptGDRO(), RolloutGDRO(rule="exp3p")]
+    used = [DifficultyClassifier(), PromptGDRO(), RolloutGDRO(rule="exp3p")]
+    for _ in range(5):
+        used[0].observe(uids, rng.integers(0, 5, 30), np.full(30, 4))
+        bins = used[0].bins(uids)
+        used[1].update(bins, rng.random(30))
+        used[2].update(bins, np.full(30, 4), rng.random(30))
+    for a, b in zip(used, fresh):
+        b.load_state_dict(json.loads(json.dumps(a.state_dict())))
+    assert np.array_equal(fresh[0].bins(uids), used[0].bins(uids))
+    assert np.array_equal(fresh[1].weights(np.arange(10)), used[1].weights(np.arange(10)))
+    assert np.array_equal(fresh[2].arm_probabilities(), used[2].arm_probabilities())
+    for part in (used, fresh):
+        part[0].observe(uids, np.zeros(30), np.full(30, 4))
+    assert np.array_equal(fresh[0].estimate(uids), used[0].estimate(uids))

@@ -1,0 +1,132 @@
+"""Claims about the plain engine, sampling and micro-batch planning."""
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rollout import Rollout, Sampling, TorchEngine, draw, pad_batch, plan_micro_batches, seed_of
+
+
+def seeds_for(prompts, count=lambda i: 1 + i % 5):
+    return [[seed_of("rollout", i, j) for j in range(count(i))] for i in range(len(prompts))]
+
+
+def same(a, b):
+    return (a.prompt_ids, a.response_ids, a.finished, a.text) == (b.prompt_ids, b.response_ids, b.finished, b.text)
+
+
+def test_every_prompt_gets_its_own_number_of_rollouts(engine, prompts):
+    seeds = seeds_for(prompts, lambda i: i % 4)  # some get none
+    rollouts = engine.generate(prompts, seeds, Sampling(9))
+    assert np.bincount([r.prompt_id for r in rollouts], minlength=12).tolist() == [len(s) for s in seeds]
+    assert [(r.prompt_id, r.sample) for r in rollouts] == [(i, j) for i, s in enumerate(seeds) for j in range(len(s))]
+
+
+def test_samples_do_not_depend_on_batch_composition(engine, prompts):
+    seeds = seeds_for(prompts)
+    together = engine.generate(prompts, seeds, Sampling(9))
+    small = TorchEngine("arith/base", max_num_seqs=5).generate(prompts, seeds, Sampling(9))
+    for r, other in zip(together, small, strict=True):
+        alone = engine.generate([prompts[r.prompt_id]], [[seeds[r.prompt_id][r.sample]]], Sampling(9))[0]
+        assert same(r, alone) and same(r, other)
+        assert r.engine_logprobs == pytest.approx(alone.engine_logprobs, abs=1e-5)
+
+
+def test_same_seed_same_sample_and_other_seed_other_sample(engine, prompts):
+    a, b = engine.generate([prompts[5]], [[7, 7]], Sampling(9))
+    assert same(a, b)
+    many = engine.generate([prompts[5]], [list(range(50))], Sampling(9))
+    assert len({r.text for r in many}) > 10
+
+
+def test_samples_follow_the_distribution(engine, prompts):
+    """First tokens of 4,000 rollouts against the model's probabilities: chi-square, 99.9 % quantile for at most 20 degrees is 45.3."""
+    rollouts = engine.generate([prompts[11]], [[seed_of("chi", j) for j in range(4000)]], Sampling(1))
+    probs = engine.hf(torch.tensor([prompts[11]])).logits[0, -1].softmax(-1).numpy()
+    counts = np.bincount([r.response_ids[0] for r in rollouts], minlength=len(probs))
+    common = probs * 4000 >= 5
+    assert ((counts - 4000 * probs)[common] ** 2 / (4000 * probs)[common]).sum() < 45.3
+
+
+def test_engine_logprobs_equal_the_trainers_at_any_temperature(engine, policy, prompts):
+    for temperature in (1.0, 0.7):
+        rollouts = engine.generate(prompts, seeds_for(prompts), Sampling(9, temperature))
+        policy.temperature = temperature
+        try:
+            logp, entropy = policy(*pad_batch(rollouts))
+        finally:
+            policy.temperature = 1.0
+        assert torch.allclose(logp, torch.tensor([x for r in rollouts for x in r.engine_logprobs]), atol=1e-5)
+        assert entropy.min() >= 0
+
+
+def test_a_response_cut_by_the_limit_is_not_finished_and_has_no_stop_token(engine, prompts):
+    rollouts = engine.generate(prompts, seeds_for(prompts), Sampling(3))
+    assert all(len(r.response_ids) == 3 and not r.finished for r in rollouts)
+    stop = engine.tokenizer.eos_token_id
+    assert all(r.finished and r.response_ids[-1] == stop and stop not in r.response_ids[:-1]
+               for r in engine.generate(prompts, seeds_for(prompts), Sampling(12)))
+
+
+def test_an_empty_response_is_one_stop_token_and_empty_text(prompts):
+    engine = TorchEngine("arith/base")
+    with torch.no_grad():  # a policy that always stops at once: constant hidden states that point at <eos>
+        engine.hf.model.norm.weight.zero_()
+    engine.stop_ids = torch.tensor([0])  # all logits equal 0; with temperature 0 the first token wins
+    rollouts = engine.generate(prompts[:2], [[1], [2]], Sampling(9, temperature=0))
+    assert [(r.response_ids, r.text, r.finished) for r in rollouts] == [([0], "", True)] * 2
+
+
+def test_sync_takes_over_the_weights_and_wants_all_of_them(prompts, policy):
+    engine = TorchEngine("arith/base")
+    before = engine.generate(prompts, seeds_for(prompts), Sampling(9))
+    changed = {name: tensor + 0.1 * torch.randn_like(tensor) for name, tensor in policy.named_tensors()}
+    changed["lm_head.weight"] = changed["model.embed_tokens.weight"]
+    engine.sync(changed.items())
+    after = engine.generate(prompts, seeds_for(prompts), Sampling(9))
+    assert not all(same(a, b) for a, b in zip(before, after))
+    engine.sync(policy.named_tensors())
+    assert all(same(a, b) for a, b in zip(before, engine.generate(prompts, seeds_for(prompts), Sampling(9))))
+    with pytest.raises(ValueError, match="did not send"):
+        engine.sync(list(policy.named_tensors())[1:])
+
+
+def test_top_k_and_top_p_keep_the_likeliest_tokens():
+    logits = torch.tensor([0.5, 0.3, 0.15, 0.05]).log().repeat(2000, 1)
+    uniform = torch.rand(2000, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    assert set(draw(logits, uniform, Sampling(1, top_k=2))[0].tolist()) == {0, 1}
+    assert set(draw(logits, uniform, Sampling(1, top_p=0.79))[0].tolist()) == {0, 1}
+    assert set(draw(logits, uniform, Sampling(1, top_p=0.81))[0].tolist()) == {0, 1, 2}
+    assert set(draw(logits, uniform, Sampling(1))[0].tolist()) == {0, 1, 2, 3}
+    assert set(draw(logits, uniform, Sampling(1, temperature=0))[0].tolist()) == {0}
+
+
+def test_the_extremes_of_the_unit_interval_draw_possible_tokens():
+    logits = torch.tensor([[-torch.inf, 0.0, 0.0, -torch.inf]]).repeat(2, 1)
+    token, _ = draw(logits, torch.tensor([0.0, 1 - 2**-53], dtype=torch.float64), Sampling(1))
+    assert token.tolist() == [1, 2]
+
+
+def test_seeds_depend_on_every_part_and_not_on_the_process():
+    assert seed_of(0, 1, 2, 3) == 4066107366651121100
+    assert len({seed_of(s, t, p, j) for s in range(3) for t in range(3) for p in range(3) for j in range(3)}) == 81
+
+
+@given(st.lists(st.integers(1, 50), max_size=80), st.integers(50, 400))
+def test_the_plan_covers_every_sequence_once_within_the_budget(lengths, budget):
+    plan = plan_micro_batches(lengths, budget)
+    assert sorted(i for rows in plan for i in rows) == list(range(len(lengths)))
+    assert all(len(rows) * max(lengths[i] for i in rows) <= budget for rows in plan)
+
+
+def test_a_sequence_over_the_budget_is_refused():
+    with pytest.raises(ValueError, match="tokens_per_micro_batch=50"):
+        plan_micro_batches([10, 51], 50)
+
+
+def test_padding_marks_the_response_only():
+    rollouts = [Rollout(0, 0, [5, 6], [7], [0.0], True, ""), Rollout(1, 0, [8], [9, 10, 11], [0.0] * 3, True, "")]
+    ids, mask = pad_batch(rollouts)
+    assert ids.tolist() == [[5, 6, 7, 0], [8, 9, 10, 11]]
+    assert mask.tolist() == [[False, False, True, False], [False, True, True, True]]

@@ -1,0 +1,248 @@
+"""Claims about whole runs, made by running train.py on the embedded world."""
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import train
+from train import Config, RunFolder, check_mismatch, main
+
+TINY = ["--prompts_per_step=16", "--eval_every=100", "--save_every=100", "--eval_sets="]
+
+
+def run(out, *arguments, steps=4, tiny=TINY):
+    """Run train.py in this process -> the run's metrics without what the machine decides."""
+    main([*tiny, *arguments, f"--out_dir={out}", f"--steps={steps}"])
+    return metrics_of(out)
+
+
+def metrics_of(out):
+    with open(os.path.join(out, "metrics.jsonl")) as file:
+        return [{k: v for k, v in json.loads(line).items() if not k.startswith(("time/", "mem/"))} for line in file]
+
+
+def lines_of(out):
+    """The run's JSONL files, times and memory blanked."""
+    found = {}
+    for name in ("metrics.jsonl", "samples.jsonl", "eval.jsonl"):
+        with open(os.path.join(out, name)) as file:
+            found[name] = re.sub(r'"(time|mem)/\w+": [^,}]+', "", file.read())
+    return found
+
+
+# ---------- budgets and logs ----------
+
+@pytest.mark.parametrize("rule", ["price", "exp3p"])
+def test_twenty_steps_spend_exactly_the_budget_at_every_step(tmp_path, rule):
+    main(["config/arith_rollout_gdro.py", "--steps=20", "--eval_sets=", f"--rollout_rule={rule}", "--arm_signal=error", f"--out_dir={tmp_path}/run"])
+    metrics = metrics_of(tmp_path / "run")
+    assert [m["rollouts/total"] for m in metrics] == [64 * 4] * 20
+    assert any(m["rollouts/max"] > 4 for m in metrics)  # and they did move
+    for m in metrics:
+        assert 2 <= m["rollouts/min"] <= m["rollouts/max"] <= 12
+        share, rollouts = np.array(m["bins/share"]), np.array([x or 0 for x in m["bins/rollouts"]])
+        assert share @ rollouts + 4 * m["unseen"] == pytest.approx(4)  # the log tells the same story
+
+
+def test_every_step_logs_the_documented_metrics(tmp_path):
+    run(tmp_path / "run", "--prompt_gdro=true", "--rollout_gdro=true", "--samples_every=2", tiny=TINY[:-1])
+    scalars = "step reward/mean rollouts/total rollouts/min rollouts/max loss kl clipfrac entropy grad_norm mismatch dead_groups shadow_price".split()
+    vectors = [f"bins/{x}" for x in "share weight rollouts reward signal_error signal_variance signal_nll signal_surrogate".split()]
+    with open(tmp_path / "run" / "metrics.jsonl") as file:
+        records = [json.loads(line) for line in file]
+    for m in records:
+        assert all(isinstance(m[k], (int, float)) for k in scalars)
+        assert all(len(m[k]) == 10 for k in vectors)
+        assert m["time/step"] > 0 and m["mem/peak_mib"] > 0 and m["mismatch"] < 1e-4
+    with open(tmp_path / "run" / "eval.jsonl") as file:
+        assert [json.loads(line)["step"] for line in file] == [0, 4]
+    with open(tmp_path / "run" / "samples.jsonl") as file:
+        samples = [json.loads(line) for line in file]
+    assert [s["step"] for s in samples] == [0, 0, 2, 2] and {"prompt", "response", "answer", "reward", "advantage"} <= samples[0].keys()
+    config = json.load(open(tmp_path / "run" / "config.json"))
+    assert config["config"]["prompt_gdro"] is True and config["versions"]["torch"]
+
+
+# ---------- off means off ----------
+
+def test_both_adversaries_off_is_plain_grpo_to_the_last_digit(tmp_path):
+    run(tmp_path / "plain", "config/arith_grpo.py", steps=8)
+    run(tmp_path / "off", "config/arith_gdro.py", "--prompt_gdro=false", "--rollout_gdro=false", steps=8)
+    assert metrics_of(tmp_path / "plain") == metrics_of(tmp_path / "off")
+
+
+def test_adversaries_without_strength_are_plain_grpo_to_the_last_digit(tmp_path):
+    """Switched on, but with weights all 1 and n constant: what remains of the code path changes nothing."""
+    plain = run(tmp_path / "plain", "config/arith_grpo.py", "--n_min=4", "--n_max=4", steps=8)
+    weak = run(tmp_path / "weak", "config/arith_gdro.py", "--prompt_eta=0", "--prompt_gamma=0", "--n_min=4", "--n_max=4", steps=8)
+    assert plain == weak and max(1 - m["unseen"] for m in plain) == 0  # every prompt is new in the first epoch ...
+    plain = run(tmp_path / "plain2", "config/arith_grpo.py", "--n_min=4", "--n_max=4", "--prompts_per_step=256", steps=5)
+    weak = run(tmp_path / "weak2", "config/arith_gdro.py", "--prompt_eta=0", "--prompt_gamma=0", "--n_min=4", "--n_max=4", "--prompts_per_step=256", steps=5)
+    assert plain == weak and plain[-1]["unseen"] == 0  # ... and none in the second
+
+
+# ---------- resume ----------
+
+def test_six_steps_equal_three_and_resume_and_three(tmp_path):
+    both = ["config/arith_gdro.py", "--prompts_per_step=256", "--eval_every=2", "--save_every=3", "--samples_every=1"]
+    run(tmp_path / "whole", *both, steps=6, tiny=[])
+    run(tmp_path / "parts", *both, steps=3, tiny=[])
+    run(tmp_path / "parts", *both, "--resume=auto", steps=6, tiny=[])
+    assert lines_of(tmp_path / "parts") == lines_of(tmp_path / "whole")
+    assert metrics_of(tmp_path / "whole")[-1]["unseen"] == 0  # the adversaries had something to resume
+
+
+def test_a_run_killed_between_checkpoints_resumes_to_the_same_lines(tmp_path, monkeypatch):
+    arguments = ["config/arith_gdro.py", "--prompts_per_step=16", "--eval_every=2", "--save_every=2", "--eval_samples=2", "--passk=2"]
+    run(tmp_path / "whole", *arguments, steps=5, tiny=[])
+    kill = RunFolder.append
+
+    def die_in_step_three(self, name, record):
+        kill(self, name, record)
+        if name == "metrics.jsonl" and record["step"] == 3:
+            with open(self.path(name), "a") as file:
+                file.write('{"step": 4, "rew')  # a torn line
+            raise OSError("power cut")
+
+    monkeypatch.setattr(RunFolder, "append", die_in_step_three)
+    with pytest.raises(OSError):
+        run(tmp_path / "cut", *arguments, steps=5, tiny=[])
+    monkeypatch.setattr(RunFolder, "append", kill)
+    run(tmp_path / "cut", *arguments, "--resume=auto", steps=5, tiny=[])
+    assert lines_of(tmp_path / "cut") == lines_of(tmp_path / "whole")
+
+
+def test_a_checkpoint_that_was_never_finished_is_ignored(tmp_path, monkeypatch):
+    out = tmp_path / "run"
+    run(out, "--save_every=2", steps=2)
+
+    def die(*args):
+        raise OSError("disk full")
+
+    monkeypatch.setattr(train, "save_weights", die)
+    with pytest.raises(OSError):
+        run(out, "--save_every=2", "--resume=auto", steps=4)
+    monkeypatch.undo()
+    assert open(out / "ckpt" / "latest").read() == "step_000002"
+    assert [m["step"] for m in run(out, "--save_every=2", "--resume=auto", steps=4)] == [0, 1, 2, 3]
+
+
+def test_resume_from_a_path_and_refusals(tmp_path, capsys):
+    out = tmp_path / "run"
+    whole = run(out, "--save_every=2", steps=4)
+
+    def refused(*arguments):
+        with pytest.raises(SystemExit) as stop:
+            run(*arguments)
+        error = capsys.readouterr().err.splitlines()[-1]
+        assert stop.value.code == 2 and error.startswith("error: ")
+        return error
+
+    assert "already holds a run: --resume=auto" in refused(out)
+    error = refused(out, "--resume=auto", "--lr=1.0", "--n_bins=5")
+    assert "lr: 0.0001 -> 1.0" in error.replace(str(Config.lr), "0.0001") and "n_bins: 10 -> 5" in error
+    assert "no checkpoint there" in refused(out, "--resume=" + str(tmp_path))
+    assert metrics_of(out) == whole  # nothing was lost
+    assert run(out, f"--resume={out}/ckpt/step_000002") == whole
+    assert [m["step"] for m in run(tmp_path / "fork", f"--resume={out}/ckpt/step_000002")] == [2, 3]
+    shutil.copytree(out, tmp_path / "other")
+    assert "belongs to another one" in refused(tmp_path / "other", f"--resume={out}/ckpt/step_000002")
+
+
+def test_auto_without_a_checkpoint_starts_afresh(tmp_path):
+    assert len(run(tmp_path / "run", "--resume=auto", steps=1)) == 1
+
+
+# ---------- bad input ----------
+
+def local_set(path, rows):
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return str(path)
+
+
+def test_truncated_responses_and_left_out_rows_are_counted(tmp_path, capsys):
+    rows = [{"prompt": f"B{i:04d}=", "answer": "123"} for i in range(20)] + [{"prompt": "B1=", "answer": None}, {"prompt": "B" * 20 + "=", "answer": "1"}]
+    data = local_set(tmp_path / "set.jsonl", rows)
+    metrics = run(tmp_path / "run", f"--dataset={data}", "--max_response_len=2", steps=1)
+    assert metrics[0]["truncated"] == 1.0 and metrics[0]["response_len"] == 2.0
+    assert metrics[0]["reward/mean"] == -1.0 and metrics[0]["dead_groups"] == 1.0
+    assert "20 training problems (2 left out" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("arguments, message", [
+    (["--dataset=EMPTY"], "no usable row"),
+    (["--dataset=SMALL"], "2 usable problems, fewer than prompts_per_step=16"),
+    (["--max_prompt_len=3"], "every prompt is longer than max_prompt_len=3"),
+    (["--model=config"], "no config.json in this folder"),
+    (["--model=no/such-model"], "neither a model folder nor a hub model"),
+    (["--reward=exakt"], "there are exact"),
+    (["--logger=wandb"], "pip install wandb"),
+])
+def test_bad_input_stops_with_one_line_and_leaves_no_run_behind(tmp_path, capsys, monkeypatch, arguments, message):
+    monkeypatch.setitem(sys.modules, "wandb", None)  # whether or not it is installed
+    names = {"EMPTY": local_set(tmp_path / "empty.jsonl", []), "SMALL": local_set(tmp_path / "small.jsonl", [{"prompt": f"B{i}=", "answer": "1"} for i in "12"])}
+    for key, value in names.items():
+        arguments = [a.replace(key, value) for a in arguments]
+    with pytest.raises(SystemExit) as stop:
+        run(tmp_path / "run", *arguments)
+    error = capsys.readouterr().err
+    assert stop.value.code == 2 and message in error.splitlines()[-1]
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_parity_gate_warns_and_stops(capsys):
+    check_mismatch(0.01)
+    check_mismatch(0.1)
+    assert "disagree by 0.100 nats" in capsys.readouterr().out
+    with pytest.raises(RuntimeError, match="stale"):
+        check_mismatch(0.3)
+
+
+def test_an_engine_with_other_weights_is_caught(tmp_path, monkeypatch):
+    """A policy that was never synced: the gate sees it in the first step."""
+    import torch
+
+    import rollout
+
+    monkeypatch.setattr(rollout.TorchEngine, "sync", lambda self, tensors: self.hf.model.norm.weight.data.mul_(torch.tensor(3.0)))
+    with pytest.raises(RuntimeError, match="engine and trainer disagree"):
+        run(tmp_path / "run")
+
+
+# ---------- learning ----------
+
+def test_the_policy_improves_and_the_exported_model_is_the_trained_one(tmp_path):
+    metrics = run(tmp_path / "run", "config/arith_gdro.py", "--lr=2e-4", steps=15, tiny=["--eval_every=100"])
+    with open(tmp_path / "run" / "eval.jsonl") as file:
+        before, after = [json.loads(line) for line in file]
+    assert after["mean@8"] > before["mean@8/interval"][1]
+    assert len(metrics) == 15
+    import eval as evaluation
+
+    assert evaluation.main([f"--model={tmp_path}/run/hf"])["arith"]["mean@8"] == after["mean@8"]
+
+
+def test_the_script_runs_from_the_shell(tmp_path):
+    """One real process, as a user starts it; its last lines are the table and where things are."""
+    command = [sys.executable, "train.py", "config/arith_gdro.py", "--steps=2", f"--out_dir={tmp_path}/run"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "64 prompts x 4 rollouts (2 to 12 each, mean exact) = 256 sequences" in done.stdout
+    assert "worst group mean@8" in done.stdout and f"{tmp_path}/run/hf" in done.stdout
+    figures = subprocess.run([sys.executable, "plot.py", f"{tmp_path}/run"], capture_output=True, text=True)
+    assert figures.returncode == 0, figures.stderr
+    paths = figures.stdout.split()
+    assert len(paths) == 5 and all(os.path.getsize(path) > 10_000 for path in paths)
+
+
+def test_plot_refuses_what_is_no_run(tmp_path, capsys):
+    import plot
+
+    with pytest.raises(SystemExit) as stop:
+        plot.main([str(tmp_path)])
+    assert stop.value.code == 2 and "folder of a run" in capsys.readouterr().err
