@@ -29,14 +29,14 @@ class Family:
 
 
 FAMILIES = (
-    Family("A", lambda r, d: max(r, d), 0.02, 0.36),
-    Family("B", lambda r, d: r + d, 0.10, 0.22),
-    Family("C", lambda r, d: r - d, 0.22, 0.14),
-    Family("D", lambda r, d: r * d, 0.36, 0.09),
-    Family("E", lambda r, d: 3 * r + d, 0.50, 0.07),
-    Family("F", lambda r, d: r + 7 * d, 0.60, 0.05),
-    Family("G", lambda r, d: r * r + d, 0.68, 0.04),
-    Family("H", lambda r, d: r * d + d, 0.74, 0.03),
+    Family("A", lambda r, d: max(r, d), 0.02, 0.44),
+    Family("B", lambda r, d: r + d, 0.11, 0.28),
+    Family("C", lambda r, d: r - d, 0.3, 0.14),
+    Family("D", lambda r, d: r * d, 0.45, 0.04),
+    Family("E", lambda r, d: 3 * r + d, 0.53, 0.03),
+    Family("F", lambda r, d: r + 7 * d, 0.59, 0.03),
+    Family("G", lambda r, d: r * r + d, 0.65, 0.02),
+    Family("H", lambda r, d: r * d + d, 0.69, 0.02),
 )
 ARITH_SEED = 0
 ARITH_TRAIN, ARITH_EVAL = 768, 320  # prompts

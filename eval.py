@@ -12,14 +12,18 @@ import numpy as np
 
 from configurator import configure
 from data import load_problems, within_length
+from model import pick_device
 from reward import RIGHT, Grader
-from rollout import Sampling, TorchEngine, seed_of
+from rollout import Sampling, make_engine, seed_of
 
 
 @dataclass
 class EvalConfig:
     # what
     model: str = "arith/base"  # folder of Hugging Face files (a run's hf/, say) or a hub id
+    engine: str = "auto"  # auto | torch: plain PyTorch sampling
+    device: str = "auto"  # auto: cuda if there is one; or cpu, cuda
+    cpu_threads: int = 1  # PyTorch's threads on a CPU; small models are fastest with 1
     eval_sets: str = "arith"  # comma-separated: arith, or paths to .jsonl or .parquet files
     reward: str = "exact"  # grader, see reward.py
     # how
@@ -107,7 +111,7 @@ def table(columns):
 def main(argv=None):
     cfg = configure(EvalConfig, sys.argv[1:] if argv is None else argv, __doc__)
     try:
-        engine, grader = TorchEngine(cfg.model, max_num_seqs=cfg.max_num_seqs), Grader(cfg.reward)
+        engine, grader = make_engine(cfg, pick_device(cfg)), Grader(cfg.reward)
         pass_at_k([0], cfg.eval_samples, cfg.passk)  # refuse a bad k before any sampling
         results = evaluate(cfg, engine, grader, load_eval_sets(cfg, engine.tokenizer))
     except ValueError as error:

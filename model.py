@@ -46,6 +46,16 @@ class Policy(torch.nn.Module):
         yield from self.hf.state_dict().items()
 
 
+def pick_device(cfg):
+    """cfg.device, with `auto` resolved; a CPU gets cfg.cpu_threads threads."""
+    device = ("cuda" if torch.cuda.is_available() else "cpu") if cfg.device == "auto" else cfg.device
+    if device == "cuda" and not torch.cuda.is_available():
+        raise ValueError("device=cuda, but PyTorch sees no GPU: --device=cpu, or install a CUDA build of PyTorch")
+    if device == "cpu":
+        torch.set_num_threads(cfg.cpu_threads)
+    return device
+
+
 def load_hf(path, dtype=torch.float32, device="cpu"):
     """(causal LM, tokenizer) from a folder of Hugging Face files or a hub id. ValueError says what is missing."""
     from transformers import AutoModelForCausalLM, AutoTokenizer

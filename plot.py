@@ -27,11 +27,19 @@ def column(records, key):
     return np.array([record[key] for record in records], dtype=float)
 
 
+def window_means(values, most=75):
+    """Mean of values [S, B] over equal windows of steps, NaN left out -> [at most `most`, B]. Narrow stripes cannot be read."""
+    size = -(-len(values) // most)
+    windows = [values[i : i + size] for i in range(0, len(values), size)]
+    count = np.array([np.isfinite(w).sum(axis=0) for w in windows])
+    return np.divide([np.nansum(w, axis=0) for w in windows], count, out=np.full(count.shape, np.nan), where=count > 0)
+
+
 def heatmap(axis, values, steps, title, label, **limits):
     """values [S, B] as an image, steps to the right, bins upwards; empty bins stay grey."""
     axis.set_facecolor("#dddddd")
-    image = axis.imshow(values.T, aspect="auto", origin="lower", interpolation="nearest", cmap="viridis",
-                        extent=(steps[0] - 0.5, steps[-1] + 0.5, -0.5, values.shape[1] - 0.5), **limits)
+    image = axis.imshow(window_means(values).T, aspect="auto", origin="lower", interpolation="nearest", cmap="viridis",
+                        extent=(steps[0], steps[-1] + 1, -0.5, values.shape[1] - 0.5), **limits)
     axis.set(title=title, xlabel="step", yticks=range(values.shape[1]))
     axis.figure.colorbar(image, ax=axis, label=label)
 
@@ -57,7 +65,7 @@ def learning_curves(plt, runs):
         axes[2].plot([r["step"] for r in of_set], [r["groups"][group][keys[0]] for r in of_set], color=plt.cm.viridis(i / max(len(groups) - 1, 1)),
                      marker=".", label=group or "all")
     axes[2].set(title=f"{next(iter(evals))}: {keys[0]} by group", xlabel="step", ylabel=keys[0], ylim=(0, 1.02))
-    axes[2].legend(fontsize=7, ncols=2, title="group", title_fontsize=7)
+    axes[2].legend(fontsize=8, title="group", loc="center left", bbox_to_anchor=(1, 0.5))
     return figure
 
 

@@ -115,6 +115,11 @@ class TorchEngine:
         return rollouts
 
 
+def make_engine(cfg, device):
+    """The engine that cfg.engine names, on the model cfg.model; `auto` is the plain one."""
+    return {"auto": TorchEngine, "torch": TorchEngine}[cfg.engine](cfg.model, device, max_num_seqs=cfg.max_num_seqs)
+
+
 def draw(logits, uniform, sampling):
     """Sample one token a row by inverting the distribution function at `uniform` [N] in [0, 1). logits [N, V].
     -> token [N] and its log-probability [N] at the temperature, before any truncation."""
@@ -160,3 +165,34 @@ def pad_batch(rollouts, device="cpu"):
         ids[row, :end] = torch.tensor(r.prompt_ids + r.response_ids)
         mask[row, len(r.prompt_ids) : end] = True
     return ids.to(device), mask.to(device)
+
+
+class MicroBatch:
+    """Some rollouts, packed for the policy. Flat tensors are [T], one entry a response token, sequence after sequence."""
+
+    def __init__(self, index, rollouts, device):
+        self.index, self.device = np.array(index), device  # positions in the step's list of rollouts
+        self.lengths = torch.tensor([len(rollouts[i].response_ids) for i in index], device=device)
+        self.input_ids, self.mask = pad_batch([rollouts[i] for i in index], device)
+        self.engine = torch.tensor([x for i in index for x in rollouts[i].engine_logprobs], device=device)  # [T]
+
+    def spread(self, per_rollout):
+        """One value a rollout of the step (numpy [N]) -> one a response token [T], float32."""
+        return torch.as_tensor(per_rollout[self.index], dtype=torch.float32, device=self.device).repeat_interleave(self.lengths)
+
+    def sums(self, per_token):
+        """[T] -> its sum over each sequence, numpy float64 [sequences]."""
+        sequence = torch.arange(len(self.index), device=self.device).repeat_interleave(self.lengths)
+        return np.bincount(sequence.cpu(), weights=per_token.double().cpu(), minlength=len(self.index))
+
+
+def plan_updates(rollouts, n_prompts, n_updates, budget, device="cpu"):
+    """The step's micro-batches, planned once and used by every pass, so that the first ratio is exactly 1 -> for each optimizer step,
+    which takes its n_prompts / n_updates prompts with all their rollouts, a list of MicroBatch."""
+    part = n_prompts // n_updates
+    plan = []
+    for update in range(n_updates):
+        index = [i for i, r in enumerate(rollouts) if r.prompt_id // part == update]
+        lengths = [len(rollouts[i].prompt_ids) + len(rollouts[i].response_ids) for i in index]
+        plan.append([MicroBatch([index[j] for j in rows], rollouts, device) for rows in plan_micro_batches(lengths, budget)])
+    return plan

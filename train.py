@@ -14,6 +14,7 @@ import os
 import platform
 import resource
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -28,12 +29,9 @@ from configurator import configure
 from data import load_problems, within_length
 from eval import evaluate, load_eval_sets, table
 from gdro import DifficultyClassifier, PromptGDRO, RolloutGDRO, bin_means, prompt_signals
-from model import load_policy, load_weights, save_hf, save_weights
+from model import load_policy, load_weights, pick_device, save_hf, save_weights
 from reward import RIGHT, Grader
-from rollout import Sampling, TorchEngine, pad_batch, plan_micro_batches, seed_of
-
-VERSION = "0.1.0"
-
+from rollout import Sampling, make_engine, plan_updates, seed_of
 
 RANGES = {"prompt_gamma": (0, 1), "prompt_ema": (0, 1), "prompt_eta": (0, 100), "arm_gamma": (0, 1), "arm_ema": (0, 1), "arm_eta": (0, 100), "dual_lr": (0, 100),
           "hysteresis": (0, 1), "clip_low": (0, 1), "clip_high": (0, 100), "kl_coef": (0, 100), "tis_cap": (0, 100), "weight_decay": (0, 1),
@@ -52,6 +50,7 @@ class Config:
     samples_every: int = 10  # steps between two full samples written to samples.jsonl
     logger: str = "none"  # none | wandb | tensorboard, beside metrics.jsonl
     device: str = "auto"  # auto: cuda if there is one; or cpu, cuda
+    cpu_threads: int = 1  # PyTorch's threads on a CPU; small models are fastest with 1, and results depend on it in the last digits
     # data and evaluation
     dataset: str = "arith"  # arith, or a .jsonl or .parquet file with columns prompt and answer
     eval_sets: str = "arith"  # comma-separated, like dataset; arith has a split of its own; empty for none
@@ -118,7 +117,7 @@ class Config:
             if not low <= getattr(self, key) <= high:
                 raise ValueError(f"{key}={getattr(self, key)} must lie between {low} and {high}")
         for key in ("steps", "eval_every", "save_every", "samples_every", "prompts_per_step", "max_prompt_len", "max_response_len", "eval_samples", "n_rollouts",
-                    "max_num_seqs", "lr", "updates_per_step", "temperature", "adv_clip", "grad_clip", "n_bins", "passk", "history", "n_min", "prompt_weight_max"):
+                    "max_num_seqs", "lr", "updates_per_step", "temperature", "adv_clip", "grad_clip", "n_bins", "passk", "history", "cpu_threads", "n_min", "prompt_weight_max"):
             if not getattr(self, key) > 0:
                 raise ValueError(f"{key}={getattr(self, key)} must be above 0")
         if self.prompts_per_step % self.updates_per_step:
@@ -157,33 +156,6 @@ def grpo_loss(logp, old, ref, advantage, prompt_weight, weight, cfg):
     loss = -(weight * (prompt_weight * surrogate - cfg.kl_coef * kl)).sum()                   # []  Eqs 6, 7, 16
     stats = {"token_loss": cfg.kl_coef * kl - surrogate, "kl": kl, "clipfrac": (clipped * advantage < ratio * advantage).float(), "approx_kl": old - logp}
     return loss, {name: value.detach() for name, value in stats.items()}
-
-
-class MicroBatch:
-    """Some rollouts, packed. `spread` turns one value a sequence into one a response token; flat tensors are [T]."""
-
-    def __init__(self, index, rollouts, device):
-        self.index, self.device = np.array(index), device
-        self.lengths = torch.tensor([len(rollouts[i].response_ids) for i in index], device=device)
-        self.input_ids, self.mask = pad_batch([rollouts[i] for i in index], device)
-        self.engine = torch.tensor([x for i in index for x in rollouts[i].engine_logprobs], device=device)
-
-    def spread(self, per_rollout):
-        return torch.as_tensor(per_rollout[self.index], dtype=torch.float32, device=self.device).repeat_interleave(self.lengths)
-
-    def sums(self, per_token):
-        """Sum of a [T] tensor over each sequence -> numpy [sequences], float64."""
-        sequence = torch.arange(len(self.index), device=self.device).repeat_interleave(self.lengths)
-        return np.bincount(sequence.cpu(), weights=per_token.double().cpu(), minlength=len(self.index))
-
-
-def plan_updates(rollouts, cfg, device):
-    """The step's micro-batches, planned once and used by every pass -> a list of micro-batches for each optimizer step."""
-    part = cfg.prompts_per_step // cfg.updates_per_step  # prompts of one update
-    updates = [[i for i, r in enumerate(rollouts) if r.prompt_id // part == u] for u in range(cfg.updates_per_step)]
-    plans = [plan_micro_batches([len(rollouts[i].prompt_ids) + len(rollouts[i].response_ids) for i in index], cfg.tokens_per_micro_batch)
-             for index in updates]
-    return [[MicroBatch([index[j] for j in rows], rollouts, device) for rows in plan] for index, plan in zip(updates, plans)]
 
 
 def token_weights(prompt_ids, lengths, cfg):
@@ -304,8 +276,27 @@ def versions():
 
     here = os.path.dirname(os.path.abspath(__file__))
     git = subprocess.run(["git", "-C", here, "rev-parse", "HEAD"], capture_output=True, text=True)
-    return {"nanogdro": VERSION, "git": git.stdout.strip() or "unknown", "python": platform.python_version(), "torch": torch.__version__,
+    return {"git": git.stdout.strip() or "unknown", "python": platform.python_version(), "torch": torch.__version__,
             "transformers": transformers.__version__, "numpy": np.__version__}
+
+
+class Stop:
+    """Ctrl-C or SIGTERM asks for a stop after the step, with a checkpoint; a second Ctrl-C stops at once."""
+
+    asked = False
+
+    def listen(self):
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self.ask)
+
+    def ask(self, number, frame):
+        self.asked = True
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        tqdm.write("stopping after this step (Ctrl-C again: at once)")
+
+    def restore(self):
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 class Tracker:
@@ -343,10 +334,9 @@ def print_start(cfg, problems, left_out, eval_sets, policy):
           f"{cfg.steps} steps = {cfg.steps * P / len(problems):.1f} epochs = {cfg.steps * P * n:,} rollouts")
 
 
-def train(cfg):
+def train(cfg, stop):
     """Run the whole experiment -> the run folder's evaluation records. ValueError: the config or an input is wrong and says how."""
-    device = ("cuda" if torch.cuda.is_available() else "cpu") if cfg.device == "auto" else cfg.device
-    torch.manual_seed(cfg.seed)
+    device = pick_device(cfg)
     policy, tokenizer = load_policy(cfg.model, cfg.temperature, device=device)
     reference = load_policy(cfg.model, cfg.temperature, device=device, trainable=False)[0] if cfg.kl_coef else None
     problems, without = load_problems(cfg.dataset)
@@ -356,7 +346,7 @@ def train(cfg):
     eval_sets = load_eval_sets(cfg, tokenizer)
     grader = Grader(cfg.reward)
     grader.canary(problems[0].answer)
-    engine = TorchEngine(cfg.model, device, max_num_seqs=cfg.max_num_seqs)
+    engine = make_engine(cfg, device)
     optimizer = torch.optim.AdamW(policy.parameters(), lr=cfg.lr, weight_decay=cfg.weight_decay)
     classifier = DifficultyClassifier(cfg.n_bins, cfg.passk, cfg.history, cfg.hysteresis, cfg.difficulty)
     prompt_adversary = PromptGDRO(cfg.n_bins, cfg.prompt_eta, cfg.prompt_gamma, cfg.prompt_ema, cfg.prompt_weight_max, cfg.prompt_normalize, cfg.prompt_per_share)
@@ -380,6 +370,7 @@ def train(cfg):
     if start == 0:
         evaluate_now(0)
     P = cfg.prompts_per_step
+    stop.listen()
     bar = tqdm(range(start, cfg.steps), initial=start, total=cfg.steps, unit="step", dynamic_ncols=True)
     for step in bar:
         began = lap = time.perf_counter()
@@ -418,7 +409,7 @@ def train(cfg):
         weights = prompt_adversary.weights(bins) if cfg.prompt_gdro else np.ones(P)  # [P]
 
         # ---------- 6 update: old log-probabilities of all, then one optimizer step a part of the prompts ----------
-        updates = plan_updates(rollouts, cfg, device)
+        updates = plan_updates(rollouts, P, cfg.updates_per_step, cfg.tokens_per_micro_batch, device)
         entropy = mismatch = 0.0
         for micro in (micro for update in updates for micro in update):
             with torch.no_grad():
@@ -487,8 +478,11 @@ def train(cfg):
         done = step + 1
         if done % cfg.eval_every == 0 or done == cfg.steps:
             evaluate_now(done)
-        if done % cfg.save_every == 0 or done == cfg.steps:
+        if done % cfg.save_every == 0 or done == cfg.steps or stop.asked:
             run.save(done, policy, optimizer, parts)
+        if stop.asked and done < cfg.steps:
+            bar.close()
+            raise KeyboardInterrupt(f"saved after {done} steps; the same command with --resume=auto continues")
     bar.close()
     save_hf(policy, tokenizer, run.path("hf"))
     return run.read("eval.jsonl")
@@ -514,15 +508,17 @@ def print_result(cfg, records):
 
 
 def main(argv=None):
-    cfg = configure(Config, sys.argv[1:] if argv is None else argv, __doc__)
+    cfg, stop = configure(Config, sys.argv[1:] if argv is None else argv, __doc__), Stop()
     try:
-        records = train(cfg)
+        records = train(cfg, stop)
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
-    except KeyboardInterrupt:
-        print(f"\nstopped; --resume=auto continues from the newest checkpoint in {cfg.out_dir}/ckpt", file=sys.stderr)
+    except KeyboardInterrupt as stopped:
+        print(f"\n{stopped or 'stopped at once; --resume=auto continues from the newest checkpoint, if there is one'}", file=sys.stderr)
         sys.exit(130)
+    finally:
+        stop.restore()
     print_result(cfg, records)
 
 

@@ -1,5 +1,6 @@
 """Claims about the embedded world, local files and what happens to bad ones."""
 import json
+import os
 
 import pyarrow
 import pyarrow.parquet
@@ -80,3 +81,16 @@ def test_long_prompts_are_left_out_and_counted(engine):
     assert kept == problems[:1] and len(ids[0]) == 4 and left_out == 1
     with pytest.raises(ValueError, match="longer than max_prompt_len=3"):
         within_length(problems, engine.tokenizer, 3)
+
+
+def test_the_shipped_base_policy_has_the_success_rates_it_says(engine):
+    """And they spread: an easy family, a hopeless one, nothing missing between."""
+    from arith.make_base import success_rates
+
+    with open("arith/base/success_rates.json") as file:
+        said = json.load(file)["success_rates"]
+    for letter, rate in success_rates(samples=32).items():
+        assert rate == pytest.approx(said[letter], abs=4 * (said[letter] / 1280) ** 0.5)  # 1,280 responses a family
+    rates = sorted(said.values(), reverse=True)
+    assert rates[0] > 0.85 and 0.001 < rates[-1] < 0.004
+    assert os.path.getsize("arith/base/model.safetensors") < 2e6

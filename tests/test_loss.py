@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from model import load_policy
-from rollout import Sampling, seed_of
-from train import Config, group_advantages, grpo_loss, plan_updates, prompts_of_step, token_weights
+from rollout import Sampling, plan_updates, seed_of
+from train import Config, group_advantages, grpo_loss, prompts_of_step, token_weights
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +29,7 @@ def step_loss(policy, rollouts, cfg, prompt_weight=None, shift=0.0, ref_shift=0.
     prompt_weight = np.ones(cfg.prompts_per_step) if prompt_weight is None else prompt_weight
     policy.zero_grad()
     total, ratios = 0.0, []
-    for micro in (m for update in plan_updates(rollouts, cfg, "cpu") for m in update):
+    for micro in (m for update in plan_updates(rollouts, cfg.prompts_per_step, cfg.updates_per_step, cfg.tokens_per_micro_batch) for m in update):
         with torch.no_grad():
             old = policy(micro.input_ids, micro.mask)[0] + shift
         logp, _ = policy(micro.input_ids, micro.mask)
@@ -137,7 +137,7 @@ def test_the_adversary_weight_scales_the_surrogate_and_not_the_kl(policy, batch)
 
 
 def test_updates_split_the_prompts_and_keep_rollout_groups_whole(batch):
-    updates = plan_updates(batch, config(updates_per_step=3, tokens_per_micro_batch=60), "cpu")
+    updates = plan_updates(batch, n_prompts=12, n_updates=3, budget=60)
     parts = [sorted({batch[i].prompt_id for micro in update for i in micro.index}) for update in updates]
     assert parts == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9, 10, 11]]
     assert sorted(i for update in updates for micro in update for i in micro.index) == list(range(len(batch)))

@@ -3,8 +3,10 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -156,6 +158,21 @@ def test_resume_from_a_path_and_refusals(tmp_path, capsys):
 
 def test_auto_without_a_checkpoint_starts_afresh(tmp_path):
     assert len(run(tmp_path / "run", "--resume=auto", steps=1)) == 1
+
+
+def test_ctrl_c_saves_after_the_step_and_resume_goes_on(tmp_path):
+    command = [sys.executable, "train.py", *TINY, f"--out_dir={tmp_path}/run", "--steps=10000", "--eval_samples=8"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    while not os.path.exists(tmp_path / "run" / "metrics.jsonl") or os.path.getsize(tmp_path / "run" / "metrics.jsonl") == 0:
+        assert process.poll() is None, process.stderr.read()
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    error = process.communicate()[1]
+    assert process.returncode == 130 and "--resume=auto continues" in error
+    done = len(metrics_of(tmp_path / "run"))
+    assert open(tmp_path / "run" / "ckpt" / "latest").read() == f"step_{done:06d}"
+    resumed = run(tmp_path / "run", "--resume=auto", steps=done + 1)
+    assert resumed == run(tmp_path / "whole", steps=done + 1)
 
 
 # ---------- bad input ----------
