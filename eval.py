@@ -84,7 +84,7 @@ def evaluate(cfg, engine, grader, sets):
     results = {}
     for name, (problems, ids, left_out) in sets.items():
         seeds = [[seed_of(cfg.seed, "eval", name, p.uid, j) for j in range(cfg.eval_samples)] for p in problems]
-        rollouts = engine.generate(ids, seeds, sampling)
+        rollouts = engine.generate(ids, seeds, sampling, f"evaluate {name}")
         rewards = grader.grade([r.text for r in rollouts], [problems[r.prompt_id].answer for r in rollouts])
         right = np.bincount([r.prompt_id for r in rollouts], weights=np.array(rewards) == RIGHT, minlength=len(problems))
         results[name] = summarize(right, [p.group for p in problems], cfg.eval_samples, cfg.passk, cfg.seed)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
+from tqdm import tqdm
 
 from model import load_hf
 
@@ -53,22 +54,23 @@ class TorchEngine:
         mine, got = self.hf.state_dict(), set()
         with torch.no_grad():
             for name, tensor in named_tensors:
-                mine[name].copy_(tensor)
+                if name in mine:
+                    mine[name].copy_(tensor)
                 got.add(name)
         if got != set(mine):
-            raise ValueError(f"sync: the trainer did not send {sorted(set(mine) - got)[:3]}")
+            raise ValueError(f"sync: the engine misses {sorted(set(mine) - got)[:3]} and does not know {sorted(got - set(mine))[:3]}")
 
-    def generate(self, prompts, seeds, sampling, progress=None):
+    def generate(self, prompts, seeds, sampling, progress="generate"):
         """prompts: token ids of each prompt; seeds: for each prompt a list with one seed a rollout -> list of Rollout, prompt after
-        prompt, `prompt_id` its position. `progress(done)` is called with the number of rollouts finished since the last call."""
+        prompt, `prompt_id` its position. `progress` names a bar that shows where this takes longer than two seconds."""
         requests = [(len(ids), i, j) for i, ids in enumerate(prompts) for j in range(len(seeds[i]))]
         requests.sort()  # similar lengths together: less padding
         rollouts = []
-        for start in range(0, len(requests), self.max_num_seqs):
-            batch = [(i, j) for _, i, j in requests[start : start + self.max_num_seqs]]
-            rollouts += self._generate(batch, prompts, seeds, sampling)
-            if progress:
-                progress(len(batch))
+        with tqdm(total=len(requests), desc=progress, unit="rollout", delay=2, leave=False, dynamic_ncols=True) as bar:
+            for start in range(0, len(requests), self.max_num_seqs):
+                batch = [(i, j) for _, i, j in requests[start : start + self.max_num_seqs]]
+                rollouts += self._generate(batch, prompts, seeds, sampling)
+                bar.update(len(batch))
         return sorted(rollouts, key=lambda r: (r.prompt_id, r.sample))
 
     @torch.no_grad()
@@ -115,9 +117,12 @@ class TorchEngine:
         return rollouts
 
 
+ENGINES = {"auto": TorchEngine, "torch": TorchEngine}
+
+
 def make_engine(cfg, device):
-    """The engine that cfg.engine names, on the model cfg.model; `auto` is the plain one."""
-    return {"auto": TorchEngine, "torch": TorchEngine}[cfg.engine](cfg.model, device, max_num_seqs=cfg.max_num_seqs)
+    """The engine that cfg.engine names, on the model cfg.model."""
+    return ENGINES[cfg.engine](cfg.model, device, max_num_seqs=cfg.max_num_seqs)
 
 
 def draw(logits, uniform, sampling):

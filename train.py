@@ -31,9 +31,13 @@ from eval import evaluate, load_eval_sets, table
 from gdro import DifficultyClassifier, PromptGDRO, RolloutGDRO, bin_means, prompt_signals
 from model import load_policy, load_weights, pick_device, save_hf, save_weights
 from reward import RIGHT, Grader
-from rollout import Sampling, make_engine, plan_updates, seed_of
+from rollout import ENGINES, Sampling, make_engine, plan_updates, seed_of
 
-RANGES = {"prompt_gamma": (0, 1), "prompt_ema": (0, 1), "prompt_eta": (0, 100), "arm_gamma": (0, 1), "arm_ema": (0, 1), "arm_eta": (0, 100), "dual_lr": (0, 100),
+CHOICES = {"loss_agg": ("prompt", "token"), "difficulty": gdro.DIFFICULTIES, "prompt_signal": gdro.SIGNALS, "arm_signal": gdro.SIGNALS,
+           "rollout_rule": gdro.RULES, "rollout_utility": gdro.UTILITIES, "engine": ENGINES, "logger": ("none", "wandb", "tensorboard")}
+POSITIVE = """steps eval_every save_every samples_every prompts_per_step max_prompt_len max_response_len eval_samples n_rollouts max_num_seqs temperature
+              lr updates_per_step adv_clip grad_clip n_bins passk history cpu_threads n_min prompt_weight_max""".split()
+WITHIN = {"prompt_gamma": (0, 1), "prompt_ema": (0, 1), "prompt_eta": (0, 100), "arm_gamma": (0, 1), "arm_ema": (0, 1), "arm_eta": (0, 100), "dual_lr": (0, 100),
           "hysteresis": (0, 1), "clip_low": (0, 1), "clip_high": (0, 100), "kl_coef": (0, 100), "tis_cap": (0, 100), "weight_decay": (0, 1),
           "eval_temperature": (0, 100), "eval_top_p": (0, 1), "eval_top_k": (0, 10**6)}
 
@@ -69,7 +73,7 @@ class Config:
     temperature: float = 1.0  # of training samples; never truncated, or the importance ratio would be wrong
     max_num_seqs: int = 256  # sequences decoded at once
     # GRPO
-    lr: float = 1e-4  # AdamW, constant
+    lr: float = 5e-5  # AdamW, constant
     weight_decay: float = 0.0  # AdamW
     updates_per_step: int = 2  # optimizer steps a step, each on its own part of the prompts
     kl_coef: float = 0.001  # beta of the KL penalty to the base model, k3 estimator; 0 loads no reference
@@ -108,21 +112,18 @@ class Config:
     dual_lr: float = 0.05  # of exp3p: step of the shadow price (Eq 21)
 
     def __post_init__(self):
-        choices = {"loss_agg": ("prompt", "token"), "difficulty": gdro.DIFFICULTIES, "prompt_signal": gdro.SIGNALS, "arm_signal": gdro.SIGNALS,
-                   "rollout_rule": gdro.RULES, "rollout_utility": gdro.UTILITIES, "engine": ("auto", "torch"), "logger": ("none", "wandb", "tensorboard")}
-        for key, allowed in choices.items():
+        for key, allowed in CHOICES.items():
             if getattr(self, key) not in allowed:
                 raise ValueError(f"{key}={getattr(self, key)!r}: choose one of {', '.join(allowed)}")
-        for key, (low, high) in RANGES.items():
-            if not low <= getattr(self, key) <= high:
-                raise ValueError(f"{key}={getattr(self, key)} must lie between {low} and {high}")
-        for key in ("steps", "eval_every", "save_every", "samples_every", "prompts_per_step", "max_prompt_len", "max_response_len", "eval_samples", "n_rollouts",
-                    "max_num_seqs", "lr", "updates_per_step", "temperature", "adv_clip", "grad_clip", "n_bins", "passk", "history", "cpu_threads", "n_min", "prompt_weight_max"):
+        for key in POSITIVE:
             if not getattr(self, key) > 0:
                 raise ValueError(f"{key}={getattr(self, key)} must be above 0")
+        for key, (low, high) in WITHIN.items():
+            if not low <= getattr(self, key) <= high:
+                raise ValueError(f"{key}={getattr(self, key)} must lie between {low} and {high}")
         if self.prompts_per_step % self.updates_per_step:
             raise ValueError(f"prompts_per_step={self.prompts_per_step} must be a multiple of updates_per_step={self.updates_per_step}")
-        if not self.n_min <= self.n_rollouts <= self.n_max:
+        if self.rollout_gdro and not self.n_min <= self.n_rollouts <= self.n_max:
             raise ValueError(f"n_rollouts={self.n_rollouts} must lie between n_min={self.n_min} and n_max={self.n_max}: change one of the three")
         if self.max_prompt_len + self.max_response_len > self.tokens_per_micro_batch:
             raise ValueError(f"tokens_per_micro_batch={self.tokens_per_micro_batch} must hold one sequence: at least max_prompt_len + max_response_len = "
@@ -240,13 +241,12 @@ class RunFolder:
                         records.append(json.loads(line))
         return records
 
-    def rewind(self, step, eval_every):
+    def rewind(self, step, cfg):
         """Drop what an uninterrupted run would not have written by the end of `step` steps."""
-        keep = {"metrics.jsonl": lambda r: r["step"] < step, "samples.jsonl": lambda r: r["step"] < step,
-                "eval.jsonl": lambda r: r["step"] < step or r["step"] == step and step % eval_every == 0}
-        for name, wanted in keep.items():
-            records = [r for r in self.read(name) if wanted(r)]
-            self.write(self.path(name), "".join(json.dumps(r) + "\n" for r in records))
+        evaluated = 0 < step and (step % cfg.eval_every == 0 or step >= cfg.steps)
+        keep = {"metrics.jsonl": step, "samples.jsonl": step, "eval.jsonl": step + evaluated}
+        for name, end in keep.items():
+            self.write(self.path(name), "".join(json.dumps(r) + "\n" for r in self.read(name) if r["step"] < end))
 
     def save(self, step, policy, optimizer, parts):
         """Checkpoint after `step` steps. `latest` names it only when it is complete."""
@@ -275,9 +275,23 @@ def versions():
     import transformers
 
     here = os.path.dirname(os.path.abspath(__file__))
-    git = subprocess.run(["git", "-C", here, "rev-parse", "HEAD"], capture_output=True, text=True)
-    return {"git": git.stdout.strip() or "unknown", "python": platform.python_version(), "torch": torch.__version__,
+    git = shutil.which("git") and subprocess.run(["git", "-C", here, "rev-parse", "HEAD"], capture_output=True, text=True).stdout.strip()
+    return {"git": git or "unknown", "python": platform.python_version(), "torch": torch.__version__,
             "transformers": transformers.__version__, "numpy": np.__version__}
+
+
+class Clock:
+    """Seconds since the last lap, by name."""
+
+    def __init__(self):
+        self.laps, self.times = [], [time.perf_counter()]
+
+    def lap(self, name):
+        self.laps.append(name)
+        self.times.append(time.perf_counter())
+
+    def seconds(self):
+        return {f"time/{name}": t for name, t in zip(self.laps, np.diff(self.times))} | {"time/step": self.times[-1] - self.times[0]}
 
 
 class Stop:
@@ -349,37 +363,33 @@ def train(cfg, stop):
     engine = make_engine(cfg, device)
     optimizer = torch.optim.AdamW(policy.parameters(), lr=cfg.lr, weight_decay=cfg.weight_decay)
     classifier = DifficultyClassifier(cfg.n_bins, cfg.passk, cfg.history, cfg.hysteresis, cfg.difficulty)
-    prompt_adversary = PromptGDRO(cfg.n_bins, cfg.prompt_eta, cfg.prompt_gamma, cfg.prompt_ema, cfg.prompt_weight_max, cfg.prompt_normalize, cfg.prompt_per_share)
-    rollout_adversary = RolloutGDRO(cfg.n_bins, cfg.n_rollouts, cfg.n_min, cfg.n_max, cfg.rollout_rule, cfg.rollout_utility,
-                                    cfg.arm_eta, cfg.arm_gamma, cfg.arm_ema, cfg.dual_lr)
-    parts = {"classifier": classifier, "prompt_gdro": prompt_adversary, "rollout_gdro": rollout_adversary}  # all loop state but the weights
+    parts = {"classifier": classifier}  # all loop state but the weights: saved and restored together
+    if cfg.prompt_gdro:
+        prompt_adversary = parts["prompt_gdro"] = PromptGDRO(cfg.n_bins, cfg.prompt_eta, cfg.prompt_gamma, cfg.prompt_ema, cfg.prompt_weight_max,
+                                                             cfg.prompt_normalize, cfg.prompt_per_share)
+    if cfg.rollout_gdro:
+        rollout_adversary = parts["rollout_gdro"] = RolloutGDRO(cfg.n_bins, cfg.n_rollouts, cfg.n_min, cfg.n_max, cfg.rollout_rule, cfg.rollout_utility,
+                                                                cfg.arm_eta, cfg.arm_gamma, cfg.arm_ema, cfg.dual_lr)
     tracker, run = Tracker(cfg), RunFolder(cfg)
     start = run.load(policy, optimizer, parts) if run.checkpoint else 0
-    run.rewind(start, cfg.eval_every)
+    run.rewind(start, cfg)
     tracker.start()
     print_start(cfg, problems, without + long, eval_sets, policy)
     if run.checkpoint:
         print(f"resumed from {run.checkpoint}: {start} steps done")
 
     def evaluate_now(step):
-        if eval_sets and not any(r["step"] == step for r in run.read("eval.jsonl")):
-            engine.sync(policy.named_tensors())
-            for name, result in evaluate(cfg, engine, grader, eval_sets).items():
-                run.append("eval.jsonl", {"step": step, "set": name} | result)
+        engine.sync(policy.named_tensors())
+        for name, result in evaluate(cfg, engine, grader, eval_sets).items():
+            run.append("eval.jsonl", {"step": step, "set": name} | result)
 
-    if start == 0:
+    if not run.checkpoint:
         evaluate_now(0)
     P = cfg.prompts_per_step
     stop.listen()
     bar = tqdm(range(start, cfg.steps), initial=start, total=cfg.steps, unit="step", dynamic_ncols=True)
     for step in bar:
-        began = lap = time.perf_counter()
-        seconds = {}
-
-        def timed(name):
-            nonlocal lap
-            lap, seconds[f"time/{name}"] = time.perf_counter(), time.perf_counter() - lap
-
+        clock = Clock()
         # ---------- 1 sample: the step's prompts, and the bin each is in ----------
         index = prompts_of_step(cfg.seed, step, P, len(problems))
         batch = [problems[i] for i in index]
@@ -391,15 +401,15 @@ def train(cfg, stop):
 
         # ---------- 3 generate: with the policy as it is now ----------
         engine.sync(policy.named_tensors())
-        timed("sync")
+        clock.lap("sync")
         seeds = [[seed_of(cfg.seed, step, i, j) for j in range(n)] for i, n in enumerate(counts)]
-        rollouts = engine.generate([prompt_ids[i] for i in index], seeds, Sampling(cfg.max_response_len, cfg.temperature))
-        timed("generate")
+        rollouts = engine.generate([prompt_ids[i] for i in index], seeds, Sampling(cfg.max_response_len, cfg.temperature), "generate")
+        clock.lap("generate")
 
         # ---------- 4 grade ----------
         for rollout, reward in zip(rollouts, grader.grade([r.text for r in rollouts], [batch[r.prompt_id].answer for r in rollouts])):
             rollout.reward = reward
-        timed("grade")
+        clock.lap("grade")
 
         # ---------- 5 advantages: inside each rollout group; the adversary's weight of its bin ----------
         prompt_id = np.array([r.prompt_id for r in rollouts])  # [N]
@@ -419,7 +429,7 @@ def train(cfg, stop):
             mismatch += (micro.old - micro.engine).abs().sum().item()
         tokens = int(lengths.sum())
         check_mismatch(mismatch / tokens)
-        timed("logprobs")
+        clock.lap("logprobs")
         per_token = token_weights(prompt_id, lengths, cfg)  # [N]
         totals, sequence_loss, grad_norms = {"loss": 0.0, "kl": 0.0, "clipfrac": 0.0, "approx_kl": 0.0}, np.zeros(len(rollouts)), []
         for update in updates:
@@ -440,18 +450,20 @@ def train(cfg, stop):
             if not np.isfinite(grad_norms[-1]):
                 raise RuntimeError(f"step {step}: the gradient norm is {grad_norms[-1]}; lower lr or look at samples.jsonl. The newest checkpoint is intact")
             optimizer.step()
-        timed("update")
+        clock.lap("update")
 
         # ---------- 7 feed back: outcomes to the classifier and both adversaries ----------
         correct = np.bincount(prompt_id, rewards == RIGHT, minlength=P)  # [P]
         prompt_loss = np.bincount(prompt_id, sequence_loss / np.maximum(lengths, 1), minlength=P) / counts  # [P] Eq 7
         classifier.observe(uids, correct, counts)
         signals = prompt_signals(correct, counts, classifier.success_rate(uids), prompt_loss)
-        prompt_adversary.update(bins, signals[cfg.prompt_signal])
-        rollout_adversary.update(bins, counts, signals[cfg.arm_signal])
+        if cfg.prompt_gdro:
+            prompt_adversary.update(bins, signals[cfg.prompt_signal])
+        if cfg.rollout_gdro:
+            rollout_adversary.update(bins, counts, signals[cfg.arm_signal])
 
         # ---------- 8 log, evaluate, checkpoint ----------
-        timed("feedback")
+        clock.lap("feedback")
         by_bin = {"bins/weight": weights, "bins/rollouts": counts, "bins/reward": np.bincount(prompt_id, rewards, minlength=P) / counts}
         by_bin |= {f"bins/signal_{name}": value for name, value in signals.items()}
         metrics = {
@@ -459,12 +471,13 @@ def train(cfg, stop):
             "rollouts/total": counts.sum(), "rollouts/min": counts.min(), "rollouts/max": counts.max(),
             "loss": totals["loss"] / len(updates), "kl": totals["kl"], "approx_kl": totals["approx_kl"], "clipfrac": totals["clipfrac"],
             "entropy": entropy / tokens, "grad_norm": np.mean(grad_norms), "mismatch": mismatch / tokens,
-            "dead_groups": ((correct == 0) | (correct == counts)).mean(), "shadow_price": rollout_adversary.price,
+            "dead_groups": ((correct == 0) | (correct == counts)).mean(), "shadow_price": rollout_adversary.price if cfg.rollout_gdro else 0.0,
             "response_len": lengths.mean(), "truncated": np.mean([not r.finished for r in rollouts]), "unseen": (bins < 0).mean(),
             "bins/share": np.bincount(bins[bins >= 0], minlength=cfg.n_bins) / P,
         }
         metrics |= {name: bin_means(value, bins, cfg.n_bins) for name, value in by_bin.items()}
-        seconds |= {"time/step": time.perf_counter() - began, "time/tokens_per_s": tokens / (time.perf_counter() - began)}
+        seconds = clock.seconds()
+        seconds["time/tokens_per_s"] = tokens / seconds["time/step"]
         memory = torch.cuda.max_memory_allocated() / 2**20 if device == "cuda" else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
         run.append("metrics.jsonl", metrics | seconds | {"mem/peak_mib": memory})
         tracker.log(step, {k: v for k, v in metrics.items() if np.ndim(v) == 0} | seconds)

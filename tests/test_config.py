@@ -35,8 +35,8 @@ def test_later_wins_and_types_are_those_of_the_dataclass(tmp_path):
     (["--lr=nan"], "must be above 0"),
     (["--prompt_gamma=1.5"], "between 0 and 1"),
     (["--updates_per_step=3"], "multiple of updates_per_step=3"),
-    (["--n_rollouts=13"], "between n_min=2 and n_max=12"),
-    (["--n_rollouts=1"], "between n_min=2 and n_max=12"),
+    (["--n_rollouts=13", "--rollout_gdro=true"], "between n_min=2 and n_max=12"),
+    (["--n_rollouts=1", "--rollout_gdro=true"], "between n_min=2 and n_max=12"),
     (["--tokens_per_micro_batch=20"], "must hold one sequence: at least max_prompt_len"),
     (["--passk=9"], "cannot be estimated from eval_samples=8"),
 ])
@@ -72,6 +72,10 @@ def test_every_knob_is_read_somewhere(config_class, files):
     source = "".join(open(file).read() for file in files)
     unread = [f.name for f in dataclasses.fields(config_class) if not re.search(rf"cfg\.{f.name}\b", source)]
     assert unread == []
+
+
+def test_limits_of_rollout_gdro_do_not_bind_plain_grpo():
+    assert parse(Config, ["--n_rollouts=16"]).n_rollouts == 16
 
 
 def test_shipped_configs_parse_and_are_short():

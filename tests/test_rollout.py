@@ -88,7 +88,7 @@ def test_sync_takes_over_the_weights_and_wants_all_of_them(prompts, policy):
     assert not all(same(a, b) for a, b in zip(before, after))
     engine.sync(policy.named_tensors())
     assert all(same(a, b) for a, b in zip(before, engine.generate(prompts, seeds_for(prompts), Sampling(9))))
-    with pytest.raises(ValueError, match="did not send"):
+    with pytest.raises(ValueError, match="misses"):
         engine.sync(list(policy.named_tensors())[1:])
 
 

@@ -147,13 +147,21 @@ def test_resume_from_a_path_and_refusals(tmp_path, capsys):
 
     assert "already holds a run: --resume=auto" in refused(out)
     error = refused(out, "--resume=auto", "--lr=1.0", "--n_bins=5")
-    assert "lr: 0.0001 -> 1.0" in error.replace(str(Config.lr), "0.0001") and "n_bins: 10 -> 5" in error
+    assert f"lr: {Config.lr} -> 1.0" in error and "n_bins: 10 -> 5" in error
     assert "no checkpoint there" in refused(out, "--resume=" + str(tmp_path))
     assert metrics_of(out) == whole  # nothing was lost
     assert run(out, f"--resume={out}/ckpt/step_000002") == whole
     assert [m["step"] for m in run(tmp_path / "fork", f"--resume={out}/ckpt/step_000002")] == [2, 3]
     shutil.copytree(out, tmp_path / "other")
     assert "belongs to another one" in refused(tmp_path / "other", f"--resume={out}/ckpt/step_000002")
+
+
+def test_resuming_a_finished_run_changes_nothing(tmp_path):
+    arguments = ["--prompts_per_step=16", "--eval_every=2", "--eval_samples=2", "--passk=1"]
+    run(tmp_path / "run", *arguments, steps=3, tiny=[])
+    before = lines_of(tmp_path / "run")
+    run(tmp_path / "run", *arguments, "--resume=auto", steps=3, tiny=[])
+    assert lines_of(tmp_path / "run") == before and before["eval.jsonl"].count("\n") == 3  # after 0, 2 and 3 steps
 
 
 def test_auto_without_a_checkpoint_starts_afresh(tmp_path):
