@@ -41,7 +41,18 @@ def heatmap(axis, values, steps, title, label, **limits):
     image = axis.imshow(window_means(values).T, aspect="auto", origin="lower", interpolation="nearest", cmap="viridis",
                         extent=(steps[0], steps[-1] + 1, -0.5, values.shape[1] - 0.5), **limits)
     axis.set(title=title, xlabel="step", yticks=range(values.shape[1]))
-    axis.figure.colorbar(image, ax=axis, label=label)
+    return axis.figure.colorbar(image, ax=axis, label=label)
+
+
+def share_map(axis, metrics, steps):
+    """Share of the step's prompts by bin, on a logarithmic scale: the tail is what this is about."""
+    from matplotlib.colors import LogNorm
+
+    share, ticks = column(metrics, "bins/share"), [0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0]
+    bar = heatmap(axis, share, steps, "prompts", "share of the step's prompts", norm=LogNorm(ticks[0], ticks[-1]))
+    bar.set_ticks(ticks, labels=[f"{tick:g}" for tick in ticks])
+    bar.minorticks_off()
+    axis.set_ylabel("difficulty bin (0 = hardest)")
 
 
 def learning_curves(plt, runs):
@@ -72,21 +83,17 @@ def learning_curves(plt, runs):
 def triptych(plt, metrics, steps):
     """Share of prompts, weight and mean reward by step and bin (Fig 3)."""
     figure, axes = plt.subplots(1, 3, figsize=(12, 3.6), layout="constrained")
-    share = column(metrics, "bins/share")
-    heatmap(axes[0], np.where(share > 0, share, np.nan), steps, "prompts", "share of the step's prompts")
+    share_map(axes[0], metrics, steps)
     heatmap(axes[1], column(metrics, "bins/weight"), steps, "weight (Prompt-GDRO)", "weight on the advantage")
     heatmap(axes[2], column(metrics, "bins/reward"), steps, "reward", "mean reward", vmin=-1, vmax=1)
-    axes[0].set_ylabel("difficulty bin (0 = hardest)")
     return figure
 
 
 def budget_frontier(plt, metrics, steps):
     """Where the prompts are and where the rollouts go (Fig 7)."""
     figure, axes = plt.subplots(1, 2, figsize=(9, 3.6), layout="constrained")
-    share = column(metrics, "bins/share")
-    heatmap(axes[0], np.where(share > 0, share, np.nan), steps, "prompts", "share of the step's prompts")
+    share_map(axes[0], metrics, steps)
     heatmap(axes[1], column(metrics, "bins/rollouts"), steps, "rollouts (Rollout-GDRO)", "rollouts per prompt")
-    axes[0].set_ylabel("difficulty bin (0 = hardest)")
     return figure
 
 
@@ -99,25 +106,27 @@ def mean_bin(plt, metrics, steps):
           "rollouts": share * np.nan_to_num(column(metrics, "bins/rollouts"))}
     for color, style, (label, mass) in zip(COLORS, ("-", "--", "-."), by.items()):
         total = mass.sum(axis=1)
-        axis.plot(steps, np.divide(mass @ index, total, out=np.full(len(total), np.nan), where=total > 0), style, color=color, label=label)
+        mean = np.divide(mass @ index, total, out=np.full(len(total), np.nan), where=total > 0)
+        axis.plot(window_means(steps[:, None], 40), window_means(mean[:, None], 40), style, color=color, label=label)
     axis.set(title="mean difficulty bin", xlabel="step", ylabel="bin (0 = hardest)")
     axis.legend(fontsize=8)
     return figure
 
 
 def snapshots(plt, metrics, steps):
-    """Share of rollouts beside share of prompts, by bin, at four steps (Figs 5, 9)."""
+    """Share of rollouts beside share of prompts, by bin, early to late, each over a few steps (Figs 5, 9)."""
     share = column(metrics, "bins/share")
     spent = share * np.nan_to_num(column(metrics, "bins/rollouts"))
-    seen = np.flatnonzero(share.sum(axis=1) > 0)
+    seen, index = np.flatnonzero(share.sum(axis=1) > 0), np.arange(share.shape[1])
     figure, axes = plt.subplots(1, 4, figsize=(12, 3.0), layout="constrained", sharey=True)
-    for axis, at in zip(axes, seen[np.linspace(0, len(seen) - 1, 4).astype(int)] if len(seen) else []):
-        index = np.arange(share.shape[1])
-        axis.bar(index - 0.2, share[at] / share[at].sum(), 0.4, color=COLORS[0], label="prompts")
-        axis.bar(index + 0.2, spent[at] / spent[at].sum(), 0.4, color=COLORS[1], label="rollouts")
-        axis.set(title=f"step {steps[at]}", xlabel="difficulty bin (0 = hardest)", xticks=index)
+    window = max(len(seen) // 12, 1)
+    for axis, at in zip(axes, np.linspace(0, len(seen) - window, 4).astype(int) if len(seen) else []):
+        rows = seen[at : at + window]
+        axis.bar(index - 0.2, share[rows].sum(axis=0) / share[rows].sum(), 0.4, color=COLORS[0], label="prompts")
+        axis.bar(index + 0.2, spent[rows].sum(axis=0) / spent[rows].sum(), 0.4, color=COLORS[1], label="rollouts")
+        axis.set(title=f"steps {steps[rows[0]]} to {steps[rows[-1]]}", xlabel="difficulty bin (0 = hardest)", xticks=index)
     axes[0].set_ylabel("share")
-    axes[0].legend(fontsize=8)
+    axes[0].legend(*axes[0].get_legend_handles_labels(), fontsize=8)
     return figure
 
 

@@ -24,7 +24,7 @@ class Grader:
 
     def canary(self, answer):
         """A right and a wrong response to a real answer must score so. RuntimeError if not: every reward would be worthless."""
-        got = self.grade([answer, answer + "0", ""], [answer] * 3)
+        got = self.grade([answer, answer + "1", ""], [answer] * 3)
         if got != [RIGHT, WRONG, WRONG]:
-            raise RuntimeError(f"reward canary: {answer!r}, {answer + '0'!r} and '' scored {got} against {answer!r} by reward={self.name!r}; "
+            raise RuntimeError(f"reward canary: {answer!r}, {answer + '1'!r} and '' scored {got} against {answer!r} by reward={self.name!r}; "
                                "the grader or the data set's answers are broken")

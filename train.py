@@ -487,7 +487,7 @@ def train(cfg, stop):
                 run.append("samples.jsonl", {"step": step, "uid": uids[r.prompt_id], "prompt": batch[r.prompt_id].prompt, "response": r.text, "answer":
                            batch[r.prompt_id].answer, "reward": r.reward, "advantage": advantages[i], "finished": r.finished, "bin": bins[r.prompt_id]})
         bar.set_postfix_str(f"reward {rewards.mean():+.3f}  pass {metrics['pass_rate']:.2f}  rollouts {counts.min()}-{counts.max()}  "
-                            f"{seconds['time/tokens_per_s']:,.0f} tokens/s")
+                            f"{seconds['time/tokens_per_s']:,.0f} tokens/s", refresh=False)
         done = step + 1
         if done % cfg.eval_every == 0 or done == cfg.steps:
             evaluate_now(done)

@@ -1,0 +1,81 @@
+"""The README is true: its commands parse, its paths exist, its snippets run, its facts hold."""
+import dataclasses
+import json
+import os
+import re
+import shlex
+
+import pytest
+
+import data
+import reward
+from configurator import parse
+from data import FAMILIES
+from eval import EvalConfig
+from model import load_policy
+from train import Config, main
+
+with open(os.path.join(os.path.dirname(__file__), "..", "README.md"), encoding="utf-8") as file:
+    README = file.read()
+COMMANDS = sorted(set(re.findall(r"^(?:\| `)?(python \w+\.py[^`\n#]*)", README, re.M)))
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_commands_name_real_scripts_configs_and_knobs(command):
+    _, script, *arguments = shlex.split(command)
+    assert os.path.exists(script)
+    if script != "plot.py" and arguments != ["--help"]:
+        parse({"train.py": Config, "eval.py": EvalConfig}[script], arguments)
+
+
+def test_there_are_commands_and_two_of_them_are_make():
+    assert len(COMMANDS) > 5
+    with open("Makefile") as file:
+        makefile = file.read()
+    assert re.findall(r"^make (\w+)", README, re.M) == ["demo", "test"]
+    assert all(f"\n{target}: .venv/installed" in makefile for target in ("demo", "test"))
+
+
+def test_paths_and_images_exist():
+    for path in re.findall(r"\]\((assets/[^)]+)\)", README) + re.findall(r"`(\w+\.py|\w+/(?:\w+/)?(?:\w+\.py)?)`", README):
+        assert os.path.exists(path) or path in ("ckpt/", "hf/", "time/", "mem/"), path
+
+
+def test_the_eight_steps_are_the_banners():
+    with open("train.py") as file:
+        banners = re.findall(r"# -{5,} (\d) ([\w, ]+?)(?::.*)? -{5,}", file.read())
+    steps = re.findall(r"^(\d)\. \*\*([\w, ]+)\*\*", README, re.M)
+    assert banners == steps and len(steps) == 8
+
+
+def test_the_table_of_differences_states_the_defaults():
+    defaults = {f.name: f.default for f in dataclasses.fields(Config)}
+    rows = re.findall(r"^\| `(\w+)` \| `(\w+)` \| `(\w+)` \|", README, re.M)
+    assert len(rows) == 5
+    for name, default, papers in rows:
+        assert str(defaults[name]) == default
+        parse(Config, [f"--{name}={papers.lower()}"])
+
+
+def test_facts_about_the_embedded_world():
+    assert f"{sum(p.numel() for p in load_policy('arith/base')[0].parameters()):,} parameters" in README
+    with open("arith/base/success_rates.json") as file:
+        rates = json.load(file)["success_rates"]
+    assert f"from {rates['A']:.2f} (A) down to {rates['H']:.3f} (H)" in README
+    assert f"(A {FAMILIES[0].share:.0%}, H {FAMILIES[-1].share:.0%})".replace("%", " %") in README
+    cfg = Config()
+    assert f"the same {cfg.steps * cfg.prompts_per_step * cfg.n_rollouts:,} rollouts" in README
+
+
+def test_both_snippets_run_as_written(tmp_path):
+    grader, loader = re.findall(r"```python\n(.*?)```", README, re.S)
+    assert all(len([line for line in snippet.splitlines() if line.strip()]) <= 10 for snippet in (grader, loader))
+    try:
+        exec(grader, vars(reward))
+        exec(loader, vars(data))
+        main(["--reward=last_number", "--dataset=sums", "--eval_sets=sums", "--prompts_per_step=16", "--steps=1", f"--out_dir={tmp_path}/run"])
+    finally:
+        reward.GRADERS.pop("last_number", None)
+        data.DATASETS.pop("sums", None)
+    with open(tmp_path / "run" / "eval.jsonl") as file:
+        assert len(json.loads(file.readline())["groups"]) == 5
