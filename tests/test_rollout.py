@@ -61,6 +61,31 @@ def test_engine_logprobs_equal_the_trainers_at_any_temperature(engine, policy, p
         assert entropy.min() >= 0
 
 
+def test_the_policy_never_holds_logits_of_more_than_a_chunk(engine, policy, prompts):
+    """And the chunked log-probabilities and gradients are those of all logits at once."""
+    ids, mask = pad_batch(engine.generate(prompts, seeds_for(prompts), Sampling(9)))
+    rows = []
+    hook = policy.hf.lm_head.register_forward_hook(lambda module, inputs, logits: rows.append(logits.shape[:-1].numel()))
+    results = []
+    try:
+        for policy.chunk in (1024, 10):
+            rows.clear()
+            policy.zero_grad()
+            logp, entropy = policy(ids, mask)
+            logp.sum().backward()
+            assert max(rows) <= policy.chunk and len(rows) == 2 * -(-len(logp) // policy.chunk)  # forward, and again in backward
+            results.append((logp.detach(), entropy, policy.hf.lm_head.weight.grad.clone()))
+    finally:
+        policy.chunk = 1024
+        hook.remove()
+    assert len(logp) > 100
+    full = policy.hf(ids).logits[:, :-1].log_softmax(-1)
+    assert torch.allclose(results[1][0], full.gather(-1, ids[:, 1:, None]).squeeze(-1)[mask[:, 1:]], atol=1e-5)
+    assert torch.allclose(results[1][1], -(full.exp() * full).sum(-1)[mask[:, 1:]], atol=1e-5)
+    for a, b in zip(*results):
+        assert torch.allclose(a, b, atol=1e-4)
+
+
 def test_a_response_cut_by_the_limit_is_not_finished_and_has_no_stop_token(engine, prompts):
     rollouts = engine.generate(prompts, seeds_for(prompts), Sampling(3))
     assert all(len(r.response_ids) == 3 and not r.finished for r in rollouts)

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+import types
 
 import numpy as np
 import pytest
@@ -25,7 +26,7 @@ def run(out, *arguments, steps=4, tiny=TINY):
 
 def metrics_of(out):
     with open(os.path.join(out, "metrics.jsonl")) as file:
-        return [{k: v for k, v in json.loads(line).items() if not k.startswith(("time/", "mem/"))} for line in file]
+        return [{k: v for k, v in json.loads(line).items() if not k.startswith(("time/", "mem/"))} for line in file if line.endswith("\n")]
 
 
 def lines_of(out):
@@ -68,6 +69,15 @@ def test_every_step_logs_the_documented_metrics(tmp_path):
     assert [s["step"] for s in samples] == [0, 0, 2, 2] and {"prompt", "response", "answer", "reward", "advantage"} <= samples[0].keys()
     config = json.load(open(tmp_path / "run" / "config.json"))
     assert config["config"]["prompt_gdro"] is True and config["versions"]["torch"]
+
+
+def test_wandb_gets_the_scalars_when_asked_for(tmp_path, monkeypatch):
+    wandb = types.ModuleType("wandb")
+    wandb.logged, wandb.init = [], lambda **settings: wandb.logged.append(settings["name"])
+    wandb.log = lambda metrics, step: wandb.logged.append((step, metrics["reward/mean"]))
+    monkeypatch.setitem(sys.modules, "wandb", wandb)
+    metrics = run(tmp_path / "named", "--logger=wandb", steps=2)
+    assert wandb.logged == ["named"] + [(m["step"], m["reward/mean"]) for m in metrics]
 
 
 # ---------- off means off ----------
@@ -168,12 +178,29 @@ def test_auto_without_a_checkpoint_starts_afresh(tmp_path):
     assert len(run(tmp_path / "run", "--resume=auto", steps=1)) == 1
 
 
-def test_ctrl_c_saves_after_the_step_and_resume_goes_on(tmp_path):
-    command = [sys.executable, "train.py", *TINY, f"--out_dir={tmp_path}/run", "--steps=10000", "--eval_samples=8"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    while not os.path.exists(tmp_path / "run" / "metrics.jsonl") or os.path.getsize(tmp_path / "run" / "metrics.jsonl") == 0:
+def start(out, *arguments):
+    """train.py as its own process, returned when it has logged a step."""
+    process = subprocess.Popen([sys.executable, "train.py", *TINY, f"--out_dir={out}", *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    metrics = out / "metrics.jsonl"
+    while not (metrics.exists() and metrics.stat().st_size):
         assert process.poll() is None, process.stderr.read()
-        time.sleep(0.05)
+        time.sleep(0.02)
+    return process
+
+
+def test_killed_outright_and_resumed_equals_never_killed(tmp_path):
+    changes = ["--save_every=3", "--prompt_gdro=true", "--rollout_gdro=true", "--samples_every=1"]
+    process = start(tmp_path / "cut", *changes, "--steps=10000")
+    time.sleep(1)
+    process.kill()
+    process.communicate()
+    steps = len(metrics_of(tmp_path / "cut")) + 4
+    run(tmp_path / "cut", *changes, "--resume=auto", steps=steps)
+    assert metrics_of(tmp_path / "cut") == run(tmp_path / "whole", *changes, steps=steps)
+
+
+def test_ctrl_c_saves_after_the_step_and_resume_goes_on(tmp_path):
+    process = start(tmp_path / "run", "--steps=10000")
     process.send_signal(signal.SIGINT)
     error = process.communicate()[1]
     assert process.returncode == 130 and "--resume=auto continues" in error
