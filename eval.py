@@ -12,16 +12,19 @@ import numpy as np
 
 from configurator import configure
 from data import load_problems, within_length
-from model import pick_device
-from reward import RIGHT, Grader
-from rollout import Sampling, make_engine, seed_of
+from model import Group
+from reward import RIGHT, Grader, grade_all
+from rollout import Sampling, generate_all, make_engine, seed_of
 
 
 @dataclass
 class EvalConfig:
     # what
     model: str = "arith/base"  # folder of Hugging Face files (a run's hf/, say) or a hub id
-    engine: str = "auto"  # auto | torch: plain PyTorch sampling
+    engine: str = "auto"  # auto: vllm on GPUs, torch on CPUs | vllm | torch: plain PyTorch sampling
+    kv_cache_gib: float = 4.0  # vllm: GiB of key-value cache a rank
+    eager: bool = False  # vllm: no CUDA graphs: starts sooner, samples slower
+    collective_timeout: int = 1800  # seconds that ranks wait for each other
     device: str = "auto"  # auto: cuda if there is one; or cpu, cuda
     cpu_threads: int = 1  # PyTorch's threads on a CPU; small models are fastest with 1
     eval_sets: str = "arith"  # comma-separated: arith, or paths to .jsonl or .parquet files
@@ -77,16 +80,16 @@ def load_eval_sets(cfg, tokenizer):
     return sets
 
 
-def evaluate(cfg, engine, grader, sets):
+def evaluate(cfg, engine, grader, sets, group):
     """Sample and grade every set with the engine's present weights -> name -> result of `summarize`. Questions keep their seeds from
     one call to the next, so that two policies are compared on the same random numbers."""
     sampling = Sampling(cfg.max_response_len, cfg.eval_temperature, cfg.eval_top_p, cfg.eval_top_k)
     results = {}
     for name, (problems, ids, left_out) in sets.items():
         seeds = [[seed_of(cfg.seed, "eval", name, p.uid, j) for j in range(cfg.eval_samples)] for p in problems]
-        rollouts = engine.generate(ids, seeds, sampling, f"evaluate {name}")
-        rewards = grader.grade([r.text for r in rollouts], [problems[r.prompt_id].answer for r in rollouts])
-        right = np.bincount([r.prompt_id for r in rollouts], weights=np.array(rewards) == RIGHT, minlength=len(problems))
+        rollouts = generate_all(engine, ids, seeds, sampling, group, f"evaluate {name}")
+        rewards = grade_all(grader, rollouts, problems, group)
+        right = np.bincount([r.prompt_id for r in rollouts], weights=rewards == RIGHT, minlength=len(problems))
         results[name] = summarize(right, [p.group for p in problems], cfg.eval_samples, cfg.passk, cfg.seed)
         results[name] |= {"left_out": left_out, "truncated": float(np.mean([not r.finished for r in rollouts])),
                           "sampling": {"temperature": sampling.temperature, "top_p": sampling.top_p, "top_k": sampling.top_k}}
@@ -111,9 +114,10 @@ def table(columns):
 def main(argv=None):
     cfg = configure(EvalConfig, sys.argv[1:] if argv is None else argv, __doc__)
     try:
-        engine, grader = make_engine(cfg, pick_device(cfg)), Grader(cfg.reward)
+        group, grader = Group(cfg), Grader(cfg.reward)
+        engine = make_engine(cfg, group)
         pass_at_k([0], cfg.eval_samples, cfg.passk)  # refuse a bad k before any sampling
-        results = evaluate(cfg, engine, grader, load_eval_sets(cfg, engine.tokenizer))
+        results = evaluate(cfg, engine, grader, load_eval_sets(cfg, engine.tokenizer), group)
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)

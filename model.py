@@ -1,11 +1,20 @@
-"""The policy: a Hugging Face causal LM that answers with the log-probabilities of given tokens, never with all its logits."""
+"""The policy: a Hugging Face causal LM that answers with the log-probabilities of given tokens, never with all its logits.
+And the group of ranks it is sharded over."""
 import os
 import shutil
+import socket
 import warnings
+from datetime import timedelta
 
+import numpy as np
 import torch
+import torch.distributed as dist
 import torch.distributed.checkpoint as dcp
-from torch.distributed.checkpoint.state_dict import get_state_dict, set_state_dict
+from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import checkpoint_wrapper
+from torch.distributed.checkpoint.state_dict import (StateDictOptions, get_model_state_dict, get_state_dict, set_model_state_dict,
+                                                     set_state_dict)
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 from torch.utils.checkpoint import checkpoint
 
 
@@ -42,18 +51,78 @@ class Policy(torch.nn.Module):
         return logits.gather(-1, targets[:, None]).squeeze(-1) - logz, entropy
 
     def named_tensors(self):
-        """(name, tensor) of every weight under its Hugging Face name; tied weights come under each of their names, as engines want."""
-        yield from self.hf.state_dict().items()
+        """(name, full tensor) of every weight under its Hugging Face name; tied weights come under each of their names, as engines want.
+        Sharded weights are gathered one at a time: a collective, so every rank must run the iterator to its end."""
+        for name, tensor in self.state_dict().items():
+            yield name.removeprefix("hf."), full(tensor)
 
 
-def pick_device(cfg):
-    """cfg.device, with `auto` resolved; a CPU gets cfg.cpu_threads threads."""
-    device = ("cuda" if torch.cuda.is_available() else "cpu") if cfg.device == "auto" else cfg.device
-    if device == "cuda" and not torch.cuda.is_available():
-        raise ValueError("device=cuda, but PyTorch sees no GPU: --device=cpu, or install a CUDA build of PyTorch")
-    if device == "cpu":
-        torch.set_num_threads(cfg.cpu_threads)
-    return device
+def full(tensor):
+    """The whole of a sharded tensor; any other tensor as it is."""
+    return tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor
+
+
+class Group:
+    """The ranks of this run. Under torchrun: its process group, gloo on CPUs and nccl on GPUs. Otherwise one rank: without a process
+    group on a CPU, and with one on a GPU, so that a single GPU runs the same mixed precision as many."""
+
+    def __init__(self, cfg):
+        self.device = ("cuda" if torch.cuda.is_available() else "cpu") if cfg.device == "auto" else cfg.device
+        if self.device == "cuda" and not torch.cuda.is_available():
+            raise ValueError("device=cuda, but PyTorch sees no GPU: --device=cpu, or install a CUDA build of PyTorch")
+        if self.device == "cpu":
+            torch.set_num_threads(cfg.cpu_threads)
+        self.rank, self.world, self.mesh, self.opened = 0, 1, None, False
+        if self.device == "cuda" and "RANK" not in os.environ:
+            with socket.socket() as free:
+                free.bind(("127.0.0.1", 0))
+                os.environ |= {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1",
+                               "MASTER_PORT": str(free.getsockname()[1])}
+        if "RANK" not in os.environ:
+            return
+        if self.device == "cuda":
+            torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+        if not dist.is_initialized():
+            dist.init_process_group("cpu:gloo,cuda:nccl" if self.device == "cuda" else "gloo", timeout=timedelta(seconds=cfg.collective_timeout))
+            self.opened = True
+        self.rank, self.world = dist.get_rank(), dist.get_world_size()
+        per_host = int(os.environ.get("LOCAL_WORLD_SIZE", self.world))
+        shape, names = ((self.world,), ("shard",)) if per_host == self.world else ((self.world // per_host, per_host), ("replicate", "shard"))
+        self.mesh = init_device_mesh(self.device, shape, mesh_dim_names=names)  # several hosts: shard inside a host, replicate across
+
+    @property
+    def master(self):
+        return self.rank == 0
+
+    def sum(self, values):
+        """Sum of a float array over the ranks, the same on every rank -> numpy float64 of the same shape."""
+        total = torch.from_numpy(np.array(values, dtype=np.float64))
+        if self.world > 1:
+            dist.all_reduce(total)
+        return total.numpy()
+
+    def gather(self, items):
+        """The lists of all ranks joined in rank order, on every rank."""
+        if self.world == 1:
+            return items
+        lists = [None] * self.world
+        dist.all_gather_object(lists, items)
+        return [item for one in lists for item in one]
+
+    def broadcast(self, value):
+        """The master's value, on every rank."""
+        box = [value]
+        if self.world > 1:
+            dist.broadcast_object_list(box, 0)
+        return box[0]
+
+    def barrier(self):
+        if self.world > 1:
+            dist.barrier()
+
+    def close(self):
+        if self.opened:
+            dist.destroy_process_group()
 
 
 def load_hf(path, dtype=torch.float32, device="cpu"):
@@ -73,25 +142,81 @@ def load_hf(path, dtype=torch.float32, device="cpu"):
     return hf.to(device).eval(), tokenizer
 
 
-def load_policy(path, temperature=1.0, dtype=torch.float32, device="cpu", trainable=True):
-    """(Policy, tokenizer). Stops at a model whose logits are more than head(hidden) (soft-capped or scaled logits)."""
-    hf, tokenizer = load_hf(path, dtype, device)
-    with torch.no_grad():
-        ids = torch.arange(8, device=device)[None] % hf.config.get_text_config().vocab_size
-        logits = hf(input_ids=ids).logits
-        direct = hf.get_output_embeddings()(hf.base_model(input_ids=ids).last_hidden_state)
-    if not torch.allclose(logits, direct, atol=1e-3, rtol=1e-3):
+def load_tokenizer(path):
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(path)
+
+
+def shard(policy, group, checkpointing):
+    """FSDP2: a unit a decoder layer, and the root with embedding, norm and head (so a tied head stays with its embedding). On GPUs
+    computation is in bfloat16; weights, gradients' reduction and the optimizer are in float32."""
+    layers = policy.hf.base_model.layers
+    if checkpointing:
+        for i, layer in enumerate(layers):
+            layers[i] = checkpoint_wrapper(layer, preserve_rng_state=False)
+    if group.mesh is not None:
+        precision = MixedPrecisionPolicy(torch.bfloat16, torch.float32) if group.device == "cuda" else MixedPrecisionPolicy()
+        for layer in layers:
+            fully_shard(layer, mesh=group.mesh, mp_policy=precision)
+        fully_shard(policy, mesh=group.mesh, mp_policy=precision)
+
+
+def load_policy(path, group, temperature=1.0, trainable=True, checkpointing=False):
+    """(Policy, tokenizer) in float32, sharded over the group. Only the master reads the weights; the other ranks start empty and receive
+    their shards. ValueError at a model whose logits are more than head(hidden) (soft-capped or scaled logits)."""
+    hf = tokenizer = problem = None
+    if group.master:
+        try:
+            hf, tokenizer = load_hf(path)
+            check_head(hf, path)
+        except ValueError as error:
+            problem = str(error)
+    if problem := group.broadcast(problem):
+        raise ValueError(problem)
+    tokenizer, config = group.broadcast(tokenizer), group.broadcast(hf and hf.config)
+    if group.mesh is None:
+        policy = Policy(hf, temperature)
+        shard(policy, group, checkpointing)
+        return policy.requires_grad_(trainable), tokenizer
+
+    from transformers import AutoModelForCausalLM
+
+    with torch.device("meta"):
+        empty = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    policy = Policy(empty.eval(), temperature).requires_grad_(trainable)
+    shard(policy, group, checkpointing)
+    policy.to_empty(device=group.device)
+    empty.tie_weights()  # to_empty made two tensors of a tied one
+    weights = {f"hf.{name}": tensor for name, tensor in hf.state_dict().items()} if group.master else {}
+    set_model_state_dict(policy, weights, options=StateDictOptions(full_state_dict=True, broadcast_from_rank0=True))
+    buffers = dict(hf.named_buffers()) if group.master else {}
+    for name, buffer in empty.named_buffers():  # rotary frequencies are in no state dict
+        name = name.replace("_checkpoint_wrapped_module.", "")
+        if group.master:
+            buffer.copy_(buffers[name])
+        dist.broadcast(buffer, 0)
+    return policy, tokenizer
+
+
+@torch.no_grad()
+def check_head(hf, path):
+    ids = torch.arange(8)[None] % hf.config.get_text_config().vocab_size
+    direct = hf.get_output_embeddings()(hf.base_model(input_ids=ids).last_hidden_state)
+    if not torch.allclose(hf(input_ids=ids).logits, direct, atol=1e-3, rtol=1e-3):
         raise ValueError(f"model={path}: its logits are not output_embeddings(hidden); teach Policy.chunk_logprobs this model's scaling first")
-    return Policy(hf, temperature).requires_grad_(trainable), tokenizer
 
 
-def save_hf(policy, tokenizer, path):
+def save_hf(policy, tokenizer, path, group):
     """Write the policy as Hugging Face files (transformers and vLLM load them). The folder appears only when complete."""
-    shutil.rmtree(path + ".tmp", ignore_errors=True)
-    policy.hf.save_pretrained(path + ".tmp")
-    tokenizer.save_pretrained(path + ".tmp")
-    shutil.rmtree(path, ignore_errors=True)
-    os.rename(path + ".tmp", path)
+    weights = get_model_state_dict(policy, options=StateDictOptions(full_state_dict=True, cpu_offload=True))
+    if group.master:
+        shutil.rmtree(path + ".tmp", ignore_errors=True)
+        policy.hf.save_pretrained(path + ".tmp", state_dict={name.removeprefix("hf."): tensor for name, tensor in weights.items()})
+        tokenizer.save_pretrained(path + ".tmp")
+        shutil.rmtree(path, ignore_errors=True)
+        os.rename(path + ".tmp", path)
+    group.barrier()
 
 
 def save_weights(policy, optimizer, path):

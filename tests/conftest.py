@@ -20,9 +20,10 @@ def in_project_root(monkeypatch):
 
 @pytest.fixture(scope="session")
 def policy():
-    from model import load_policy
+    from model import Group, load_policy
+    from train import Config
 
-    return load_policy("arith/base")[0]
+    return load_policy("arith/base", Group(Config()))[0]
 
 
 @pytest.fixture(scope="session")

@@ -12,7 +12,7 @@ import reward
 from configurator import parse
 from data import FAMILIES
 from eval import EvalConfig
-from model import load_policy
+from model import Group, load_policy
 from train import Config, main
 
 with open(os.path.join(os.path.dirname(__file__), "..", "README.md"), encoding="utf-8") as file:
@@ -58,7 +58,7 @@ def test_the_table_of_differences_states_the_defaults():
 
 
 def test_facts_about_the_embedded_world():
-    assert f"{sum(p.numel() for p in load_policy('arith/base')[0].parameters()):,} parameters" in README
+    assert f"{sum(p.numel() for p in load_policy('arith/base', Group(Config()))[0].parameters()):,} parameters" in README
     with open("arith/base/success_rates.json") as file:
         rates = json.load(file)["success_rates"]
     assert f"from {rates['A']:.2f} (A) down to {rates['H']:.3f} (H)" in README
