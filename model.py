@@ -83,7 +83,11 @@ class Group:
         if self.device == "cuda":
             torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
         if not dist.is_initialized():
-            dist.init_process_group("cpu:gloo,cuda:nccl" if self.device == "cuda" else "gloo", timeout=timedelta(seconds=cfg.collective_timeout))
+            timeout = timedelta(seconds=cfg.collective_timeout)
+            store, rank, world = next(dist.rendezvous("env://", timeout=timeout))
+            # after a restart torchrun's store still has the dead processes' addresses: keep attempts apart
+            store = dist.PrefixStore("attempt_" + os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"), store)
+            dist.init_process_group("cpu:gloo,cuda:nccl" if self.device == "cuda" else "gloo", store=store, rank=rank, world_size=world, timeout=timeout)
             self.opened = True
         self.rank, self.world = dist.get_rank(), dist.get_world_size()
         per_host = int(os.environ.get("LOCAL_WORLD_SIZE", self.world))

@@ -4,7 +4,6 @@ An engine has `generate(prompts, seeds, sampling, progress)`, `sync(named_tensor
 gets len(seeds[i]) rollouts, each a pure function of (weights, prompt, seed), whatever else is in the batch.
 """
 import contextlib
-import functools
 import hashlib
 import os
 import random
@@ -63,7 +62,7 @@ class Engine:
         if names != self.names:
             raise RuntimeError(f"sync gate: the trainer did not send {sorted(self.names - names)[:3]}, and the engine does not know {sorted(names - self.names)[:3]}")
         held = self.read(self.probes)
-        stale = [name for name in self.probes if not torch.equal(held[name].flatten()[:4096].cpu(), sent[name])]
+        stale = [name for name in self.probes if not torch.equal(held[name].flatten()[: len(sent[name])].cpu(), sent[name])]  # engines pad the vocabulary
         if stale:
             raise RuntimeError(f"sync gate: after the sync the engine holds other values of {', '.join(stale)} than the trainer: it would sample from a stale policy")
 
@@ -196,6 +195,7 @@ class VLLMEngine(Engine):
 
     def load(self, named_tensors):
         if self.asleep:
+            torch.cuda.empty_cache()  # what the update left cached is the engine's now
             self.private("wake", "weights")
         with undisturbed():
             self.private("load", named_tensors)
@@ -219,7 +219,7 @@ class VLLMEngine(Engine):
         requests = [(i, j) for i in range(len(prompts)) for j in range(len(seeds[i]))]
         params = [SamplingParams(n=1, seed=seeds[i][j], temperature=sampling.temperature, top_p=sampling.top_p, top_k=sampling.top_k, min_p=0.0,
                                  max_tokens=sampling.max_tokens, stop_token_ids=self.stop_ids, logprobs=0, detokenize=False) for i, j in requests]
-        bar = functools.partial(tqdm, desc=progress, delay=2, leave=False, dynamic_ncols=True)
+        bar = lambda **theirs: tqdm(**theirs | {"desc": progress, "delay": 2, "leave": False, "postfix": None})
         with undisturbed():
             outputs = self.llm.generate([{"prompt_token_ids": prompts[i]} for i, _ in requests], params, use_tqdm=bar if progress else False) if requests else []
         rollouts = []
@@ -239,7 +239,7 @@ def checkpoint_names(model):
         parts = next((parts for whole, parts in fused.items() if f".{whole}." in name), None)
         if parts is None:
             names.add(name)
-            single.append(name)
+            single += [name] * (parameter.numel() > 0)  # on a CPU, linear weights are repacked out of sight
         else:
             whole = next(whole for whole in fused if f".{whole}." in name)
             names |= {name.replace(f".{whole}.", f".{part}.") for part in parts}

@@ -307,6 +307,16 @@ class Clock:
         return {f"time/{name}": t for name, t in zip(self.laps, np.diff(self.times))} | {"time/step": self.times[-1] - self.times[0]}
 
 
+def free_mib(group, phase):
+    """Free GPU memory at the end of a phase, before anything is given back; nothing on a CPU."""
+    return {f"mem/free_after_{phase}_mib": torch.cuda.mem_get_info()[0] / 2**20} if group.device == "cuda" else {}
+
+
+def peak_mib(group):
+    """Peak memory so far: PyTorch's on a GPU (vLLM's pool included), the process's on a CPU."""
+    return torch.cuda.max_memory_allocated() / 2**20 if group.device == "cuda" else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
+
+
 class Stop:
     """Ctrl-C or SIGTERM asks for a stop after the step, with a checkpoint; a second Ctrl-C stops at once."""
 
@@ -397,6 +407,7 @@ def train(cfg, stop, group):
         engine.sync(policy.named_tensors())
         for name, result in evaluate(cfg, engine, grader, eval_sets, group).items():
             run.append("eval.jsonl", {"step": step, "set": name} | result)
+        engine.sleep()
 
     if not run.checkpoint:
         evaluate_now(0)
@@ -421,6 +432,7 @@ def train(cfg, stop, group):
         seeds = [[seed_of(cfg.seed, step, i, j) for j in range(n)] for i, n in enumerate(counts)]
         sampling = untruncated(Sampling(cfg.max_response_len, cfg.temperature))
         rollouts = generate_all(engine, [prompt_ids[i] for i in index], seeds, sampling, group)
+        memory = free_mib(group, "generate")
         engine.sleep()
         clock.lap("generate")
 
@@ -467,6 +479,7 @@ def train(cfg, stop, group):
             if not np.isfinite(grad_norms[-1]):
                 raise RuntimeError(f"step {step}: the gradient norm is {grad_norms[-1]}; lower lr or look at samples.jsonl. The newest checkpoint is intact")
             optimizer.step()
+        memory |= free_mib(group, "update")
         *reduced, asked = group.sum([*totals.values(), *sequence_loss, stop.asked])  # the step's statistics, all at once
         totals, sequence_loss = dict(zip(totals, reduced)), np.array(reduced[len(totals) :])
         clock.lap("update")
@@ -497,8 +510,7 @@ def train(cfg, stop, group):
         metrics |= {name: bin_means(value, bins, cfg.n_bins) for name, value in by_bin.items()}
         seconds = clock.seconds()
         seconds["time/tokens_per_s"] = tokens / seconds["time/step"]
-        memory = torch.cuda.max_memory_allocated() / 2**20 if group.device == "cuda" else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
-        run.append("metrics.jsonl", metrics | seconds | {"mem/peak_mib": memory})
+        run.append("metrics.jsonl", metrics | seconds | memory | {"mem/peak_mib": peak_mib(group)})
         tracker.log(step, {k: v for k, v in metrics.items() if np.ndim(v) == 0} | seconds)
         if step % cfg.samples_every == 0:
             for i in (0, len(rollouts) - 1):

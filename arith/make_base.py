@@ -60,7 +60,7 @@ def main():
     torch.manual_seed(SEED)
     rng, tokenizer = np.random.default_rng(SEED), make_tokenizer()
     config = Qwen3Config(vocab_size=len(tokenizer), hidden_size=64, intermediate_size=192, num_hidden_layers=3, num_attention_heads=4,
-                         num_key_value_heads=2, head_dim=16, max_position_embeddings=64, tie_word_embeddings=True,
+                         num_key_value_heads=2, head_dim=32, max_position_embeddings=64, tie_word_embeddings=True,
                          eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id, bos_token_id=None)
     model = Qwen3ForCausalLM(config)
     print(f"{sum(p.numel() for p in model.parameters()):,} parameters")

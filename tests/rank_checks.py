@@ -1,0 +1,74 @@
+"""What several ranks compute, for test_ranks.py to compare with one process. Started by torchrun: rank_checks.py CHECK OUT.pt"""
+import os
+import sys
+
+sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+import numpy as np
+import torch
+import torch.distributed as dist
+
+import rollout
+from model import Group, full, load_policy, save_hf
+from rollout import Rollout, plan_updates
+from train import Config, check_agreement, group_advantages, grpo_loss, token_weights
+
+
+def gradient(group, model="arith/base"):
+    """Loss and gradient of one update on eight rollouts of two prompts, dealt as group.world and `rollout.deal` say."""
+    rng = np.random.default_rng(0)
+    rollouts = [Rollout(i // 4, i % 4, [13, 3, 4, 5, 2], rng.integers(3, 13, 1 + i).tolist(), [-1.0] * (1 + i), True, "", (-1.0) ** i) for i in range(8)]
+    cfg = Config(prompts_per_step=2, updates_per_step=1, kl_coef=0.1, tokens_per_micro_batch=30)
+    ids, lengths = np.array([r.prompt_id for r in rollouts]), np.array([len(r.response_ids) for r in rollouts])
+    advantages, per_token = group_advantages(ids, [r.reward for r in rollouts], 5.0), token_weights(ids, lengths, cfg)
+    policy, _ = load_policy(model, group)
+    [micros] = plan_updates(rollouts, 2, 1, cfg.tokens_per_micro_batch, "cpu", group.rank, group.world)
+    total, statistics = 0.0, np.zeros(8)
+    for micro in micros:
+        with torch.no_grad():
+            old = policy(micro.input_ids, micro.mask)[0] + 0.1
+        logp, _ = policy(micro.input_ids, micro.mask)
+        loss, stats = grpo_loss(logp, old, old - 0.2, micro.spread(advantages), micro.spread(np.ones(8)), micro.spread(per_token), cfg)
+        (loss * group.world).backward()
+        total += loss.item()
+        statistics[micro.index] += micro.sums(stats["token_loss"])
+    gradients = {name.replace("_checkpoint_wrapped_module.", ""): full(p.grad) for name, p in policy.named_parameters()}
+    norm = full(torch.nn.utils.clip_grad_norm_(policy.parameters(), 1e9)).item()
+    return {"loss": group.sum([total])[0], "statistics": group.sum(statistics), "gradients": gradients, "norm": norm, "micros": len(micros),
+            "own": [int(sum(len(m.index) for m in micros if not m.idle)) for _ in range(1)]}
+
+
+def uneven(group):
+    rollout.deal = lambda lengths, world: [[], [7], [0, 1, 2, 3, 4, 5, 6]]
+    result = gradient(group)
+    return result | {"own": group.gather(result["own"])}
+
+
+def disagree(group):
+    check_agreement(group, 3, ["a", "b"], [4, 4])
+    try:
+        check_agreement(group, 3, ["a", "b"], [4, 4] if group.rank == 0 else [5, 3])
+    except RuntimeError as error:
+        return {"error": str(error)}
+
+
+def export(group):
+    """Sharded start, names and export of the models in MODELS."""
+    found = {}
+    for path in os.environ["MODELS"].split(","):
+        policy, tokenizer = load_policy(path, group, checkpointing=True)
+        ids = torch.arange(10)[None] % 100
+        mask = torch.tensor([[False] * 4 + [True] * 6])
+        with torch.no_grad():
+            logp, _ = policy(ids, mask)
+        found[path] = {"names": [(name, tuple(tensor.shape)) for name, tensor in policy.named_tensors()], "logp": logp,
+                       "sharded": all(hasattr(p, "full_tensor") for p in policy.parameters())}
+        save_hf(policy, tokenizer, path + "_exported", group)
+    return found
+
+
+if __name__ == "__main__":
+    group = Group(Config(collective_timeout=60))
+    result = {"gradient": gradient, "uneven": uneven, "disagree": disagree, "export": export}[sys.argv[1]](group)
+    if group.rank == group.world - 1:
+        torch.save(result, sys.argv[2])
+    group.close()

@@ -1,0 +1,126 @@
+"""Claims about several ranks: FSDP2 over gloo, started by torchrun as a user would."""
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import torch
+from rank_checks import gradient
+
+from model import Group, load_hf, load_policy
+from rollout import deal
+from test_train import TINY, metrics_of, run
+from train import Config
+
+
+def torchrun(ranks, *arguments, **environment):
+    command = [sys.executable, "-m", "torch.distributed.run", f"--nproc_per_node={ranks}", "--standalone", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"} | environment, timeout=300)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done
+
+
+def check(ranks, name, path, **environment):
+    torchrun(ranks, "tests/rank_checks.py", name, str(path), **environment)
+    return torch.load(path, weights_only=False)
+
+
+def assert_close(a, b, tolerance=2e-5):
+    """Two runs' metrics: counts equal, floats within `tolerance` absolute or relative (summation order)."""
+    assert len(a) == len(b)
+    for x, y in zip(a, b):
+        assert x.keys() == y.keys()
+        for key in x:
+            u, v = (np.array(m[key], dtype=float) for m in (x, y))
+            np.testing.assert_allclose(u, v, rtol=tolerance, atol=tolerance, err_msg=f"step {x['step']} {key}")
+        assert x["rollouts/total"] == y["rollouts/total"] and x["bins/rollouts"] == y["bins/rollouts"]
+
+
+def test_dealing_covers_everything_and_balances_tokens():
+    lengths = np.random.default_rng(0).integers(5, 60, 100).tolist()
+    dealt = deal(lengths, 3)
+    assert sorted(i for own in dealt for i in own) == list(range(100))
+    load = [sum(lengths[i] for i in own) for own in dealt]
+    assert max(load) - min(load) <= max(lengths)
+    assert deal([], 2) == [[], []]
+
+
+@pytest.mark.parametrize("ranks, name", [(2, "gradient"), (3, "uneven")])
+def test_loss_and_gradient_do_not_depend_on_the_ranks(tmp_path, ranks, name):
+    """`uneven`: 0, 1 and 7 rollouts on three ranks; the idle ones go along and change nothing."""
+    one, many = gradient(Group(Config())), check(ranks, name, tmp_path / "result.pt")
+    if name == "uneven":
+        assert many["own"] == [0, 1, 7] and many["micros"] > 1
+    assert many["loss"] == pytest.approx(one["loss"], abs=1e-6) and many["norm"] == pytest.approx(one["norm"], rel=1e-5)
+    np.testing.assert_allclose(many["statistics"], one["statistics"], atol=1e-5)
+    assert many["gradients"].keys() == one["gradients"].keys()
+    for key, value in one["gradients"].items():
+        assert torch.allclose(many["gradients"][key], value, atol=1e-5), key
+    assert max(value.abs().max() for value in one["gradients"].values()) > 1e-2
+
+
+def test_ranks_that_disagree_are_named(tmp_path):
+    assert "ranks [1] drew other prompts or another allocation than rank 0" in check(2, "disagree", tmp_path / "result.pt")["error"]
+
+
+def test_two_ranks_give_the_metrics_of_one_and_either_resumes_the_other(tmp_path):
+    """Fifteen steps: the second epoch, so that the adversaries act. Then one more step on the other number of ranks."""
+    arguments = ["config/arith_gdro.py", "--eval_every=15", "--save_every=15", "--steps=15", "--eval_samples=2", "--passk=2"]
+    torchrun(2, "train.py", *arguments, f"--out_dir={tmp_path}/two")
+    one = run(tmp_path / "one", *arguments, tiny=[], steps=15)
+    assert_close(one, metrics_of(tmp_path / "two"))
+    assert one[-1]["unseen"] == 0 and one[-1]["rollouts/max"] > 4
+    evals = [[json.loads(line)["mean@2"] for line in open(tmp_path / name / "eval.jsonl")] for name in ("one", "two")]
+    assert evals[0] == evals[1]
+    whole = run(tmp_path / "whole", *arguments, tiny=[], steps=16)
+    arguments[3] = "--steps=16"
+    torchrun(2, "train.py", *arguments, f"--out_dir={tmp_path}/one", "--resume=auto")  # one, then two
+    run(tmp_path / "two", *arguments, "--resume=auto", tiny=[], steps=16)  # two, then one
+    assert_close(whole, metrics_of(tmp_path / "one"))
+    assert_close(whole, metrics_of(tmp_path / "two"))
+    weights = [load_hf(f"{tmp_path}/{name}/hf")[0].state_dict() for name in ("whole", "one", "two")]
+    for key, value in weights[0].items():
+        assert torch.allclose(weights[1][key], value, atol=1e-4) and torch.allclose(weights[2][key], value, atol=1e-4)
+
+
+def test_a_killed_rank_stops_the_run_and_torchrun_restarts_it_from_the_checkpoint(tmp_path):
+    out = tmp_path / "run"
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--standalone", "--max_restarts=1", "train.py", *TINY,
+               f"--out_dir={out}", "--steps=40", "--save_every=5", "--collective_timeout=30", "--resume=auto"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    while not (out / "ckpt" / "latest").exists():
+        assert process.poll() is None, process.stderr.read()
+        time.sleep(0.02)
+    ranks = subprocess.run(["pgrep", "-P", str(process.pid), "-f", "train.py"], capture_output=True, text=True).stdout.split()
+    os.kill(int(ranks[-1]), signal.SIGKILL)
+    output, error = process.communicate(timeout=200)
+    assert process.returncode == 0, error
+    assert "resumed from" in output and "exitcode: -9" in error.replace(" ", "").replace("exitcode:-9", "exitcode: -9")
+    assert [m["step"] for m in metrics_of(out)] == list(range(40))
+    assert_close(metrics_of(out), run(tmp_path / "whole", steps=40))
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_models_shaped_like_qwen3_start_sharded_and_export(tmp_path, tied):
+    """The 1.7B model's widths and vocabulary with one layer of its 28; tied like 1.7B and 4B, untied like 8B."""
+    from transformers import AutoTokenizer, Qwen3Config, Qwen3ForCausalLM
+
+    path = str(tmp_path / "model")
+    torch.manual_seed(0)
+    hf = Qwen3ForCausalLM(Qwen3Config(vocab_size=151_936, hidden_size=2048, intermediate_size=6144, num_hidden_layers=1, num_attention_heads=16,
+                                      num_key_value_heads=8, head_dim=128, tie_word_embeddings=tied))
+    hf.save_pretrained(path)
+    AutoTokenizer.from_pretrained("arith/base").save_pretrained(path)
+    found = check(2, "export", tmp_path / "result.pt", MODELS=path)[path]
+    assert dict(found["names"]) == {name: tuple(tensor.shape) for name, tensor in hf.state_dict().items()}
+    assert "lm_head.weight" in dict(found["names"]) and found["sharded"]
+    logp, _ = load_policy(path, Group(Config()))[0](torch.arange(10)[None] % 100, torch.tensor([[False] * 4 + [True] * 6]))
+    assert torch.allclose(found["logp"], logp, atol=1e-5)
+    exported = load_hf(path + "_exported")[0]
+    assert exported.config.architectures == ["Qwen3ForCausalLM"] and exported.config.tie_word_embeddings == tied
+    for key, value in exported.state_dict().items():
+        assert torch.equal(value, hf.state_dict()[key])
