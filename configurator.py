@@ -1,10 +1,16 @@
 """Turns `config/a.py config/b.py --key=value` into a typed dataclass. Later wins. Anything unclear stops with one line and a hint."""
+import contextlib
 import dataclasses
 import difflib
 import inspect
 import re
 import runpy
 import sys
+
+
+class UsageError(ValueError):
+    """Something the user can put right; the message says how. Shown as one line, where any other error shows its traceback."""
+
 
 BOOLS = {"true": True, "1": True, "false": False, "0": False}
 
@@ -26,18 +32,16 @@ def typed(config_class, key, value, where):
     types = {f.name: f.type for f in dataclasses.fields(config_class)}
     if key not in types:
         near = difflib.get_close_matches(key, types, 1)
-        raise ValueError(f"{where}: there is no knob {key!r}" + (f"; did you mean {near[0]!r}?" if near else "; --help lists them all"))
+        raise UsageError(f"{where}: there is no knob {key!r}" + (f"; did you mean {near[0]!r}?" if near else "; --help lists them all"))
     want = types[key]
     if isinstance(value, str) and want is not str and where == "command line":
-        try:
+        with contextlib.suppress(KeyError, ValueError):  # not that type: the error below
             return BOOLS[value.lower()] if want is bool else want(value)
-        except (KeyError, ValueError):
-            pass  # not that type: falls to the error below
     elif type(value) is want:
         return value
     elif want is float and type(value) is int:
         return float(value)
-    raise ValueError(f"{where}: {key}={value!r} is no {want.__name__}" + ("; write true or false" if want is bool else ""))
+    raise UsageError(f"{where}: {key}={value!r} is no {want.__name__}" + ("; write true or false" if want is bool else ""))
 
 
 def configure(config_class, argv, usage):
@@ -53,9 +57,13 @@ def configure(config_class, argv, usage):
         sys.exit(0)
     try:
         return parse(config_class, argv)
-    except ValueError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+    except UsageError as error:
+        refuse(error)
+
+
+def refuse(error):
+    print(f"error: {error}", file=sys.stderr)
+    sys.exit(2)
 
 
 def parse(config_class, argv):
@@ -65,11 +73,11 @@ def parse(config_class, argv):
             try:
                 assigned = runpy.run_path(arg)
             except Exception as error:
-                raise ValueError(f"config file {arg}: {type(error).__name__}: {error}") from error
+                raise UsageError(f"config file {arg}: {type(error).__name__}: {error}") from error
             assigned = {key: value for key, value in assigned.items() if not key.startswith("_")}
             values |= {key: typed(config_class, key, value, arg) for key, value in assigned.items()}
         elif "=" not in arg:
-            raise ValueError(f"{arg}: write it as {arg}=value")
+            raise UsageError(f"{arg}: write it as {arg}=value")
         else:
             key, value = arg[2:].split("=", 1)
             values[key] = typed(config_class, key, value, "command line")

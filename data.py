@@ -1,7 +1,8 @@
 """Problem sets: a list of `Problem`, each with an id that stays the same from run to run.
 
 `arith` is embedded: families of step-by-step digit computations with a heavy tail. A prompt names a family and lists digits; the
-right response is the running result after every digit, e.g. family B adds modulo 10: "B3845=" is answered by "150" (3+8, +4, +5).
+right response is the running result after every digit, e.g. family B adds modulo 10: "B38459=" is answered by
+"1509" (3+8 is 1, +4 is 5, +5 is 0, +9 is 9).
 Anything else is a path to a .jsonl or .parquet file with the columns `prompt` and `answer` (and, optionally, `id` and `group`).
 """
 import hashlib
@@ -10,6 +11,8 @@ import os
 from dataclasses import dataclass
 
 import numpy as np
+
+from configurator import UsageError
 
 
 @dataclass(frozen=True)
@@ -78,7 +81,7 @@ def arith(split):
 
 def load_problems(name, split="train"):
     """(list of Problem, number of rows left out for want of a prompt or an answer) of the data set `name`: `arith`, or a path to a
-    .jsonl or .parquet file. ValueError says what to change. `split` ("train" or "eval") is used by sets that have both."""
+    .jsonl or .parquet file. UsageError says what to change. `split` ("train" or "eval") is used by sets that have both."""
     if name in DATASETS:
         return DATASETS[name](split), 0
     rows = read_rows(name)
@@ -86,17 +89,17 @@ def load_problems(name, split="train"):
     for number, row in enumerate(rows, 1):
         if not isinstance(row, dict) or not {"prompt", "answer"} <= row.keys():
             have = sorted(row) if isinstance(row, dict) else type(row).__name__
-            raise ValueError(f"{name}, row {number}: needs the columns prompt and answer, has {have}; rename them in the file")
+            raise UsageError(f"{name}, row {number}: needs the columns prompt and answer, has {have}; rename them in the file")
         if row["prompt"] in (None, "") or row["answer"] in (None, ""):
             continue
         prompt, answer = str(row["prompt"]), str(row["answer"])
         uid = str(row.get("id") or hashlib.sha256(prompt.encode()).hexdigest()[:16])
         if uid in uids:
-            raise ValueError(f"{name}, row {number}: the id or prompt {uid!r} occurs twice; ids must tell problems apart, drop one row")
+            raise UsageError(f"{name}, row {number}: the id or prompt {uid!r} occurs twice; ids must tell problems apart, drop one row")
         uids.add(uid)
         problems.append(Problem(uid, prompt, answer, str(row.get("group") or "")))
     if not problems:
-        raise ValueError(f"{name}: no usable row ({len(rows)} rows, none with both a prompt and an answer)")
+        raise UsageError(f"{name}: no usable row ({len(rows)} rows, none with both a prompt and an answer)")
     return problems, len(rows) - len(problems)
 
 
@@ -106,9 +109,9 @@ DATASETS = {"arith": arith}
 def read_rows(path):
     """Rows of a .jsonl or .parquet file as a list of dicts."""
     if not path.endswith((".jsonl", ".parquet")):
-        raise ValueError(f"data set {path!r} is unknown; there are {', '.join(DATASETS)}, or a path that ends in .jsonl or .parquet")
+        raise UsageError(f"data set {path!r} is unknown; there are {', '.join(DATASETS)}, or a path that ends in .jsonl or .parquet")
     if not os.path.exists(path):
-        raise ValueError(f"data set {path}: no such file")
+        raise UsageError(f"data set {path}: no such file")
     if path.endswith(".parquet"):
         import pyarrow.parquet
 
@@ -120,14 +123,14 @@ def read_rows(path):
                 try:
                     rows.append(json.loads(line))
                 except json.JSONDecodeError as error:
-                    raise ValueError(f"{path}, line {number}: not JSON ({error.msg}); a .jsonl file has one object a line") from error
+                    raise UsageError(f"{path}, line {number}: not JSON ({error.msg}); a .jsonl file has one object a line") from error
     return rows
 
 
 def within_length(problems, tokenizer, max_prompt_len):
-    """(problems whose prompt has at most `max_prompt_len` tokens, their token ids, number left out). ValueError if none is left."""
+    """(problems whose prompt has at most `max_prompt_len` tokens, their token ids, number left out). UsageError if none is left."""
     ids = [tokenizer(p.prompt)["input_ids"] for p in problems]
     keep = [i for i, tokens in enumerate(ids) if 0 < len(tokens) <= max_prompt_len]
     if not keep:
-        raise ValueError(f"every prompt is longer than max_prompt_len={max_prompt_len} tokens (the shortest has {min(map(len, ids))}); raise it")
+        raise UsageError(f"every prompt is longer than max_prompt_len={max_prompt_len} tokens (the shortest has {min(map(len, ids))}); raise it")
     return [problems[i] for i in keep], [ids[i] for i in keep], len(problems) - len(keep)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from configurator import configure
+from configurator import UsageError, configure, refuse
 from data import load_problems, within_length
 from model import Group
 from reward import RIGHT, Grader, grade_all
@@ -45,7 +45,7 @@ class EvalConfig:
 def pass_at_k(n_correct, n, k):
     """Unbiased pass@k of questions with n_correct [Q] right among n samples: 1 - C(n-c, k) / C(n, k) -> [Q] (Chen et al. 2021, Eq 1)."""
     if not 1 <= k <= n:
-        raise ValueError(f"pass@{k} cannot be estimated from {n} samples a question: need passk <= eval_samples")
+        raise UsageError(f"pass@{k} cannot be estimated from {n} samples a question: need passk <= eval_samples")
     wrong = n - np.asarray(n_correct, float)
     i = np.arange(k)
     return 1 - np.prod(np.clip(wrong[:, None] - i, 0, None) / (n - i), axis=1)
@@ -97,7 +97,7 @@ def evaluate(cfg, engine, grader, sets, group):
 
 
 def table(columns):
-    """Lines of a table: `columns` maps a heading to a result of `summarize`; rows are the metrics, then the groups."""
+    """Lines of a table: `columns` maps a heading to a result of `evaluate`; rows are the metrics, then the groups."""
     results = list(columns.values())
     mean, passed = (next(key for key in results[0] if key.startswith(name)) for name in ("mean@", "pass@"))
     lines = [f"{'':<22}" + "".join(f"{heading:>24}" for heading in columns)]
@@ -105,6 +105,7 @@ def table(columns):
         cells = [f"{r[key]:.3f} [{r[key + '/interval'][0]:.3f}, {r[key + '/interval'][1]:.3f}]" for r in results]
         lines.append(f"{key:<22}" + "".join(f"{cell:>24}" for cell in cells))
     lines.append(f"{'worst group ' + mean:<22}" + "".join(f"{r['worst_group'] + ' ' + format(r['worst_group/' + mean], '.3f'):>24}" for r in results))
+    lines.append(f"{'truncated / left out':<22}" + "".join(f"{format(r['truncated'], '.3f') + ' / ' + str(r['left_out']):>24}" for r in results))
     for group in results[0]["groups"]:
         cells = [f"{r['groups'][group][mean]:.3f} / {r['groups'][group][passed]:.3f}" for r in results]
         lines.append(f"{'  ' + (group or 'all') + ' mean / pass':<22}" + "".join(f"{cell:>24}" for cell in cells))
@@ -118,9 +119,8 @@ def main(argv=None):
         engine = make_engine(cfg, group)
         pass_at_k([0], cfg.eval_samples, cfg.passk)  # refuse a bad k before any sampling
         results = evaluate(cfg, engine, grader, load_eval_sets(cfg, engine.tokenizer), group)
-    except ValueError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+    except UsageError as error:
+        refuse(error)
     for name, result in results.items():
         print("\n".join(table({f"{name} ({result['questions']})": result})))
     if cfg.output:

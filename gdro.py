@@ -11,7 +11,17 @@ import numpy as np
 DIFFICULTIES = ("posterior", "any")
 SIGNALS = ("error", "variance", "nll", "surrogate")
 RULES = ("price", "exp3p")
-UTILITIES = ("pass", "mixed", "variance")
+UTILITIES = {  # what rollout n + 1 adds for a prompt of success rate p; each falls with n, so that greedy is optimal
+    "pass": lambda p, n: p * (1 - p) ** n,  # to 1 - (1-p)^n, the chance of a right rollout
+    "mixed": lambda p, n: p**n * (1 - p) + (1 - p) ** n * p,  # to 1 - p^n - (1-p)^n, the chance that the group has both outcomes
+    "variance": lambda p, n: p * (1 - p) * (1 / n - 1 / (n + 1)),  # to -p(1-p)/n: gives the square-root law (Eqs 28-31)
+}
+
+
+def known(name, value, choices):
+    if value not in choices:
+        raise ValueError(f"{name}={value!r}: choose one of {', '.join(choices)}")
+    return value
 
 
 def bin_means(values, bins, n_bins):
@@ -46,7 +56,7 @@ class DifficultyClassifier:
 
     def __init__(self, n_bins=10, passk=8, history=8, hysteresis=0.03, difficulty="posterior"):
         self.edges = np.arange(1, n_bins) / n_bins
-        self.passk, self.history, self.hysteresis, self.difficulty = passk, history, hysteresis, difficulty
+        self.passk, self.history, self.hysteresis, self.difficulty = passk, history, hysteresis, known("difficulty", difficulty, DIFFICULTIES)
         self.visits, self.bin = {}, {}  # uid -> [(n_correct, n_rollouts), ...] and uid -> current bin
 
     def bins(self, uids):
@@ -159,7 +169,8 @@ class RolloutGDRO:
         if not n_min <= n_mean <= n_max:
             raise ValueError(f"n_rollouts={n_mean} must lie between n_min={n_min} and n_max={n_max}: change one of the three")
         self.n_bins, self.n_mean, self.n_min, self.n_max = n_bins, n_mean, n_min, n_max
-        self.rule, self.utility, self.eta, self.gamma, self.ema, self.dual_lr = rule, utility, eta, gamma, ema, dual_lr
+        self.rule, self.utility = known("rule", rule, RULES), known("utility", utility, UTILITIES)
+        self.eta, self.gamma, self.ema, self.dual_lr = eta, gamma, ema, dual_lr
         self.arms = np.arange(n_min, n_max + 1)
         self.loss = np.zeros((n_bins, len(self.arms)))  # EMA of each arm's loss; 0 until pulled
         self.price = 0.0  # mu
@@ -206,14 +217,6 @@ class RolloutGDRO:
             budget -= size[b] * picked[present[b]]
         return picked[bins]
 
-    def marginal_utility(self, p, n):
-        """What rollout n + 1 adds for a prompt of success rate p. Falls with n, so that greedy is optimal."""
-        if self.utility == "variance":  # of -v/n, v = p(1-p): gives the square-root law (Eqs 28-31)
-            return p * (1 - p) * (1 / n - 1 / (n + 1))
-        if self.utility == "mixed":  # of 1 - p^n - (1-p)^n, the chance that the group has both outcomes
-            return p**n * (1 - p) + (1 - p) ** n * p
-        return p * (1 - p) ** n  # of 1 - (1-p)^n, the chance of a right rollout
-
     def water_filling(self, p):
         """n_min for everybody, then one rollout at a time where it adds most, for success rates p [P] -> int array [P], shadow price.
         Gains fall along a row, so the budget's highest entries of the whole table are what the greedy loop would take."""
@@ -221,17 +224,18 @@ class RolloutGDRO:
         if not left:
             return n, 0.0
         steps = np.arange(self.n_min, self.n_max)
-        gain = self.marginal_utility(p[:, None], steps[None, :])  # [P, n_max - n_min]
+        gain = UTILITIES[self.utility](p[:, None], steps[None, :])  # [P, n_max - n_min]
         order = np.lexsort((np.tile(steps, (len(p), 1)).ravel(), -gain.ravel()))[:left]  # equal gains: round robin
         return n + np.bincount(order // len(steps), minlength=len(p)), float(gain.ravel()[order[-1]])
 
-    def update(self, bins, counts, prompt_loss):
-        """Charge each pulled arm its bin's mean prompt loss [P] plus the price of its rollouts (Eq 20); move the price (Eq 21).
-        Budgets are met exactly here, so Eq 21 never moves the price: it is kept because the paper has it. Only `exp3p` learns."""
+    def update(self, bins, counts, loss):
+        """Charge each pulled arm its bin's mean of `loss` [P] plus the price of its rollouts (Eq 20); move the price (Eq 21).
+        Budgets are met exactly here, so Eq 21 never moves the price: it is kept because the paper has it. Only `exp3p` learns;
+        what `price` knows, it knows from the success rates."""
         bins, counts = np.asarray(bins), np.asarray(counts)
         if self.rule != "exp3p":
             return
-        mean = bin_means(prompt_loss, bins, self.n_bins)
+        mean = bin_means(loss, bins, self.n_bins)
         for b in np.flatnonzero(np.isfinite(mean)):
             arm = counts[bins == b][0] - self.n_min
             self.loss[b, arm] += self.ema * (mean[b] + self.price * self.arms[arm] - self.loss[b, arm])

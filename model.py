@@ -17,6 +17,8 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 from torch.utils.checkpoint import checkpoint
 
+from configurator import UsageError
+
 
 warnings.filterwarnings("ignore", message="torch.distributed is disabled")  # checkpoints of a single process
 
@@ -69,7 +71,7 @@ class Group:
     def __init__(self, cfg):
         self.device = ("cuda" if torch.cuda.is_available() else "cpu") if cfg.device == "auto" else cfg.device
         if self.device == "cuda" and not torch.cuda.is_available():
-            raise ValueError("device=cuda, but PyTorch sees no GPU: --device=cpu, or install a CUDA build of PyTorch")
+            raise UsageError("device=cuda, but PyTorch sees no GPU: --device=cpu, or install a CUDA build of PyTorch")
         if self.device == "cpu":
             torch.set_num_threads(cfg.cpu_threads)
         self.rank, self.world, self.mesh, self.opened = 0, 1, None, False
@@ -130,19 +132,21 @@ class Group:
 
 
 def load_hf(path, dtype=torch.float32, device="cpu"):
-    """(causal LM, tokenizer) from a folder of Hugging Face files or a hub id. ValueError says what is missing."""
+    """(causal LM, tokenizer) from a folder of Hugging Face files or a hub id. UsageError says what is missing."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
     from transformers.utils import logging
 
     logging.disable_progress_bar()
-    if os.path.isdir(path) and not os.path.exists(os.path.join(path, "config.json")):
-        raise ValueError(f"model={path}: no config.json in this folder; give one written by save_pretrained (a run's hf/ folder, say) or a hub id")
+    if os.path.isdir(path) and (not os.path.exists(os.path.join(path, "config.json")) or os.path.isdir(os.path.join(path, "hf"))):
+        inside = os.path.join(path, "hf")
+        hint = f"did you mean {inside}?" if os.path.isdir(inside) else "give one written by save_pretrained (a run's hf/ folder, say) or a hub id"
+        raise UsageError(f"model={path}: no model in this folder; {hint}")
     try:
         hf, tokenizer = AutoModelForCausalLM.from_pretrained(path, dtype=dtype), AutoTokenizer.from_pretrained(path)
     except (OSError, ValueError) as error:
-        raise ValueError(f"model={path}: neither a model folder nor a hub model that can be loaded: {str(error).splitlines()[0]}") from error
+        raise UsageError(f"model={path}: neither a model folder nor a hub model that can be loaded: {str(error).splitlines()[0]}") from error
     if tokenizer.eos_token_id is None:
-        raise ValueError(f"model={path}: its tokenizer has no eos_token, so no response could ever end; set one in tokenizer_config.json")
+        raise UsageError(f"model={path}: its tokenizer has no eos_token, so no response could ever end; set one in tokenizer_config.json")
     return hf.to(device).eval(), tokenizer
 
 
@@ -168,16 +172,16 @@ def shard(policy, group, checkpointing):
 
 def load_policy(path, group, temperature=1.0, trainable=True, checkpointing=False):
     """(Policy, tokenizer) in float32, sharded over the group. Only the master reads the weights; the other ranks start empty and receive
-    their shards. ValueError at a model whose logits are more than head(hidden) (soft-capped or scaled logits)."""
+    their shards. UsageError at a model whose logits are more than head(hidden) (soft-capped or scaled logits)."""
     hf = tokenizer = problem = None
     if group.master:
         try:
             hf, tokenizer = load_hf(path)
             check_head(hf, path)
-        except ValueError as error:
+        except UsageError as error:
             problem = str(error)
     if problem := group.broadcast(problem):
-        raise ValueError(problem)
+        raise UsageError(problem)
     tokenizer, config = group.broadcast(tokenizer), group.broadcast(hf and hf.config)
     if group.mesh is None:
         policy = Policy(hf, temperature)
@@ -208,7 +212,7 @@ def check_head(hf, path):
     ids = torch.arange(8)[None] % hf.config.get_text_config().vocab_size
     direct = hf.get_output_embeddings()(hf.base_model(input_ids=ids).last_hidden_state)
     if not torch.allclose(hf(input_ids=ids).logits, direct, atol=1e-3, rtol=1e-3):
-        raise ValueError(f"model={path}: its logits are not output_embeddings(hidden); teach Policy.chunk_logprobs this model's scaling first")
+        raise UsageError(f"model={path}: its logits are not output_embeddings(hidden); teach Policy.chunk_logprobs this model's scaling first")
 
 
 def save_hf(policy, tokenizer, path, group):

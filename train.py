@@ -1,6 +1,6 @@
 """
-$ python train.py config/arith_gdro.py                                     # both adversaries, minutes on two CPU cores
-$ python train.py config/arith_grpo.py --out_dir=out/mine --lr=2e-4        # a config file, then changes to it
+$ python train.py config/arith_gdro.py                                     # both adversaries, half a minute on one CPU core
+$ python train.py config/arith_grpo.py --out_dir=out/faster --lr=2e-4      # a config file, then changes to it
 $ python train.py config/arith_gdro.py --resume=auto                       # continue where it stopped
 $ torchrun --nproc_per_node=2 train.py config/arith_gdro.py                # over ranks: GPUs, or CPU processes
 $ python train.py --help                                                   # every knob
@@ -26,7 +26,7 @@ import torch
 from tqdm import tqdm
 
 import gdro
-from configurator import configure
+from configurator import UsageError, configure, refuse
 from data import load_problems, within_length
 from eval import evaluate, load_eval_sets, table
 from gdro import DifficultyClassifier, PromptGDRO, RolloutGDRO, bin_means, prompt_signals
@@ -49,7 +49,7 @@ class Config:
     out_dir: str = "out/arith_grpo"  # the run folder; refuses a folder that holds another run
     resume: str = ""  # auto: newest checkpoint in out_dir, or a fresh start if there is none; or the path of a checkpoint
     seed: int = 0  # every sample, permutation and bootstrap is a function of it
-    steps: int = 120  # optimizer phases in the whole run, resumed ones included
+    steps: int = 120  # rounds of the eight-part loop in the whole run, resumed ones included
     eval_every: int = 30  # steps; also before the first and after the last
     save_every: int = 30  # steps between checkpoints; also after the last
     samples_every: int = 10  # steps between two full samples written to samples.jsonl
@@ -119,22 +119,22 @@ class Config:
     def __post_init__(self):
         for key, allowed in CHOICES.items():
             if getattr(self, key) not in allowed:
-                raise ValueError(f"{key}={getattr(self, key)!r}: choose one of {', '.join(allowed)}")
+                raise UsageError(f"{key}={getattr(self, key)!r}: choose one of {', '.join(allowed)}")
         for key in POSITIVE:
             if not getattr(self, key) > 0:
-                raise ValueError(f"{key}={getattr(self, key)} must be above 0")
+                raise UsageError(f"{key}={getattr(self, key)} must be above 0")
         for key, (low, high) in WITHIN.items():
             if not low <= getattr(self, key) <= high:
-                raise ValueError(f"{key}={getattr(self, key)} must lie between {low} and {high}")
+                raise UsageError(f"{key}={getattr(self, key)} must lie between {low} and {high}")
         if self.prompts_per_step % self.updates_per_step:
-            raise ValueError(f"prompts_per_step={self.prompts_per_step} must be a multiple of updates_per_step={self.updates_per_step}")
+            raise UsageError(f"prompts_per_step={self.prompts_per_step} must be a multiple of updates_per_step={self.updates_per_step}")
         if self.rollout_gdro and not self.n_min <= self.n_rollouts <= self.n_max:
-            raise ValueError(f"n_rollouts={self.n_rollouts} must lie between n_min={self.n_min} and n_max={self.n_max}: change one of the three")
+            raise UsageError(f"n_rollouts={self.n_rollouts} must lie between n_min={self.n_min} and n_max={self.n_max}: change one of the three")
         if self.max_prompt_len + self.max_response_len > self.tokens_per_micro_batch:
-            raise ValueError(f"tokens_per_micro_batch={self.tokens_per_micro_batch} must hold one sequence: at least max_prompt_len + max_response_len = "
+            raise UsageError(f"tokens_per_micro_batch={self.tokens_per_micro_batch} must hold one sequence: at least max_prompt_len + max_response_len = "
                              f"{self.max_prompt_len + self.max_response_len}")
         if self.passk > self.eval_samples:
-            raise ValueError(f"passk={self.passk} cannot be estimated from eval_samples={self.eval_samples}: lower one or raise the other")
+            raise UsageError(f"passk={self.passk} cannot be estimated from eval_samples={self.eval_samples}: lower one or raise the other")
 
 
 # knobs that may differ on resume: they change no line that a step writes
@@ -201,21 +201,24 @@ class RunFolder:
         elif cfg.resume not in ("", "auto"):
             self.checkpoint = cfg.resume
             if not os.path.exists(os.path.join(cfg.resume, "state.json")):
-                raise ValueError(f"resume={cfg.resume}: no checkpoint there (no state.json); give a folder like out/run/ckpt/step_000100, or auto")
+                raise UsageError(f"resume={cfg.resume}: no checkpoint there (no state.json); give a folder like out/run/ckpt/step_000100, or auto")
         elif cfg.resume == "" and os.path.exists(config_file):
-            raise ValueError(f"{self.dir} already holds a run: --resume=auto continues it, --out_dir=... starts another; or delete the folder")
+            raise UsageError(f"{self.dir} already holds a run: --resume=auto continues it, --out_dir=... starts another; or delete the folder")
         mine = self.checkpoint and os.path.dirname(os.path.abspath(self.checkpoint)) == os.path.abspath(self.path("ckpt"))
         if self.checkpoint and not mine and os.path.exists(config_file):
-            raise ValueError(f"{self.dir} already holds a run and {self.checkpoint} belongs to another one: continue it in its own folder or in a new --out_dir")
+            raise UsageError(f"{self.dir} already holds a run and {self.checkpoint} belongs to another one: continue it in its own folder or in a new --out_dir")
         if self.checkpoint:
             with open(os.path.join(self.checkpoint, "config.json")) as file:
-                before = json.load(file)["config"]
+                saved = json.load(file)
+            before = saved["config"]
             now = dataclasses.asdict(cfg)
             differ = [f"{k}: {before.get(k)!r} -> {v!r}" for k, v in now.items() if k not in FREE_ON_RESUME and before.get(k) != v]
             if differ:
-                raise ValueError(f"{self.checkpoint} was made with another config, and these change the result: {'; '.join(differ)}. "
+                raise UsageError(f"{self.checkpoint} was made with another config, and these change the result: {'; '.join(differ)}. "
                                  "Resume with the same values, or start afresh with another --out_dir")
         self.describe = json.dumps({"config": dataclasses.asdict(cfg), "versions": versions()}, indent=1)
+        if self.checkpoint and group.master and saved["versions"] != versions():
+            print(f"note: {self.checkpoint} was made with {saved['versions']}, this is {versions()}: the last digits may differ")
         group.barrier()  # nobody writes before all have looked
         if group.master:
             os.makedirs(self.path("ckpt"), exist_ok=True)
@@ -288,7 +291,7 @@ def versions():
     import transformers
 
     here = os.path.dirname(os.path.abspath(__file__))
-    git = shutil.which("git") and subprocess.run(["git", "-C", here, "rev-parse", "HEAD"], capture_output=True, text=True).stdout.strip()
+    git = shutil.which("git") and subprocess.run(["git", "-C", here, "describe", "--always", "--dirty", "--abbrev=40"], capture_output=True, text=True).stdout.strip()
     return {"git": git or "unknown", "python": platform.python_version(), "torch": torch.__version__,
             "transformers": transformers.__version__, "numpy": np.__version__}
 
@@ -349,7 +352,7 @@ class Tracker:
             elif cfg.logger == "tensorboard":
                 from torch.utils.tensorboard import SummaryWriter
         except ImportError as error:
-            raise ValueError(f"logger={cfg.logger} is not installed: pip install {cfg.logger}, or --logger=none") from error
+            raise UsageError(f"logger={cfg.logger} is not installed: pip install {cfg.logger}, or --logger=none") from error
         if cfg.logger == "wandb":
             self.start = lambda: wandb.init(project="nanogdro", name=os.path.basename(cfg.out_dir), config=dataclasses.asdict(cfg), dir=cfg.out_dir)
             self.log = lambda step, metrics: wandb.log(metrics, step=step)
@@ -361,10 +364,8 @@ class Tracker:
 def print_start(cfg, problems, left_out, eval_sets, policy, group):
     if not group.master:
         return
-    for field in dataclasses.fields(cfg):
-        value = getattr(cfg, field.name)
-        print(f"{'*' if value != field.default else ' '} {field.name} = {value!r}")
-    print("(* differs from the default)")
+    changed = {f.name: getattr(cfg, f.name) for f in dataclasses.fields(cfg) if getattr(cfg, f.name) != f.default}
+    print(f"knobs that differ from their defaults (all are in {cfg.out_dir}/config.json): " + ", ".join(f"{k}={v!r}" for k, v in changed.items()))
     print(f"model: {sum(p.numel() for p in policy.parameters()):,} parameters over {group.world} {group.device} rank{'s' * (group.world > 1)}")
     print(f"data: {len(problems):,} training problems ({left_out} left out: too long, or without prompt or answer)"
           + "".join(f"; {name}: {len(s[0])} for evaluation ({s[2]} left out)" for name, s in eval_sets.items()))
@@ -375,13 +376,13 @@ def print_start(cfg, problems, left_out, eval_sets, policy, group):
 
 
 def train(cfg, stop, group):
-    """Run the whole experiment -> the run folder's evaluation records. ValueError: the config or an input is wrong and says how."""
+    """Run the whole experiment -> the run folder's evaluation records. UsageError: the config or an input is wrong and says how."""
     policy, tokenizer = load_policy(cfg.model, group, cfg.temperature, checkpointing=cfg.activation_checkpointing)
     reference = load_policy(cfg.model, group, cfg.temperature, trainable=False)[0] if cfg.kl_coef else None
     problems, without = load_problems(cfg.dataset)
     problems, prompt_ids, long = within_length(problems, tokenizer, cfg.max_prompt_len)
     if len(problems) < cfg.prompts_per_step:
-        raise ValueError(f"dataset={cfg.dataset} has {len(problems)} usable problems, fewer than prompts_per_step={cfg.prompts_per_step}: lower it")
+        raise UsageError(f"dataset={cfg.dataset} has {len(problems)} usable problems, fewer than prompts_per_step={cfg.prompts_per_step}: lower it")
     eval_sets = load_eval_sets(cfg, tokenizer)
     grader = Grader(cfg.reward)
     grader.canary(problems[0].answer)
@@ -407,11 +408,17 @@ def train(cfg, stop, group):
         engine.sync(policy.named_tensors())
         for name, result in evaluate(cfg, engine, grader, eval_sets, group).items():
             run.append("eval.jsonl", {"step": step, "set": name} | result)
+            scores = {key: value for key, value in result.items() if key.startswith(("mean@", "pass@", "worst_group/")) and np.ndim(value) == 0}
+            tracker.log(step, {f"eval/{name}/{key}": value for key, value in scores.items()})
+            if group.master:
+                tqdm.write(f"step {step}: {name}  " + "  ".join(f"{key} {value:.3f}" for key, value in scores.items()))
         engine.sleep()
 
     if not run.checkpoint:
         evaluate_now(0)
-    P = cfg.prompts_per_step
+    if start >= cfg.steps and group.master:
+        print(f"nothing to do: {cfg.out_dir} has its {cfg.steps} steps; raise --steps to go on, or delete the folder to start afresh")
+    P, hopeless = cfg.prompts_per_step, 0
     stop.listen()
     bar = tqdm(range(start, cfg.steps), initial=start, total=cfg.steps, unit="step", dynamic_ncols=True, disable=not group.master)
     for step in bar:
@@ -499,7 +506,7 @@ def train(cfg, stop, group):
         by_bin = {"bins/weight": weights, "bins/rollouts": counts, "bins/reward": np.bincount(prompt_id, rewards, minlength=P) / counts}
         by_bin |= {f"bins/signal_{name}": value for name, value in signals.items()}
         metrics = {
-            "step": step, "reward/mean": rewards.mean(), "pass_rate": (correct > 0).mean(),
+            "step": step, "reward/mean": rewards.mean(), "reward/prompt_mean": by_bin["bins/reward"].mean(), "pass_rate": (correct > 0).mean(),
             "rollouts/total": counts.sum(), "rollouts/min": counts.min(), "rollouts/max": counts.max(),
             "loss": totals["loss"] / len(updates), "kl": totals["kl"], "approx_kl": totals["approx_kl"], "clipfrac": totals["clipfrac"],
             "entropy": entropy, "grad_norm": np.mean(grad_norms), "mismatch": mismatch,
@@ -517,7 +524,10 @@ def train(cfg, stop, group):
                 r = rollouts[i]
                 run.append("samples.jsonl", {"step": step, "uid": uids[r.prompt_id], "prompt": batch[r.prompt_id].prompt, "response": r.text, "answer":
                            batch[r.prompt_id].answer, "reward": r.reward, "advantage": advantages[i], "finished": r.finished, "bin": bins[r.prompt_id]})
-        bar.set_postfix_str(f"reward {rewards.mean():+.3f}  pass {metrics['pass_rate']:.2f}  rollouts {counts.min()}-{counts.max()}  "
+        hopeless = hopeless + 1 if correct.sum() == 0 else 0
+        if hopeless == 5 and group.master:
+            tqdm.write("warning: no rollout was right in five steps, so every advantage is 0 and nothing is learned: look at samples.jsonl")
+        bar.set_postfix_str(f"reward {metrics['reward/prompt_mean']:+.3f}  pass rate {metrics['pass_rate']:.2f}  rollouts {counts.min()}-{counts.max()}  "
                             f"{seconds['time/tokens_per_s']:,.0f} tokens/s", refresh=False)
         done = step + 1
         if done % cfg.eval_every == 0 or done == cfg.steps:
@@ -573,9 +583,8 @@ def main(argv=None):
         records = train(cfg, stop, group)
         if group.master:
             print_result(cfg, records)
-    except ValueError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+    except UsageError as error:
+        refuse(error)
     except KeyboardInterrupt as stopped:
         print(f"\n{stopped or 'stopped at once; --resume=auto continues from the newest checkpoint, if there is one'}", file=sys.stderr)
         sys.exit(130)

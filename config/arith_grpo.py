@@ -1,2 +1,4 @@
-# Plain GRPO on the embedded world
+# Plain GRPO on the embedded world: half a minute on one CPU core. TODO
 out_dir = "out/arith_grpo"
+prompt_gdro = False
+rollout_gdro = False

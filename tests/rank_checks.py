@@ -8,6 +8,7 @@ import torch
 import torch.distributed as dist
 
 import rollout
+from data import arith
 from model import Group, full, load_policy, save_hf
 from rollout import Rollout, plan_updates
 from train import Config, check_agreement, group_advantages, grpo_loss, token_weights
@@ -34,7 +35,7 @@ def gradient(group, model="arith/base"):
     gradients = {name.replace("_checkpoint_wrapped_module.", ""): full(p.grad) for name, p in policy.named_parameters()}
     norm = full(torch.nn.utils.clip_grad_norm_(policy.parameters(), 1e9)).item()
     return {"loss": group.sum([total])[0], "statistics": group.sum(statistics), "gradients": gradients, "norm": norm, "micros": len(micros),
-            "own": [int(sum(len(m.index) for m in micros if not m.idle)) for _ in range(1)]}
+            "own": [sum(len(m.index) for m in micros if not m.idle)]}
 
 
 def uneven(group):
@@ -66,9 +67,17 @@ def export(group):
     return found
 
 
+def greedy(group):
+    """prompt -> greedy response ids of vLLM on the folder MODELS, loaded from its files."""
+    engine = rollout.make_engine(Config(model=os.environ["MODELS"], engine="vllm", kv_cache_gib=0.0625), group)
+    texts = [p.prompt for p in arith("eval")[::40]]
+    rollouts = engine.generate([engine.tokenizer(text)["input_ids"] for text in texts], [[0]] * len(texts), rollout.Sampling(12, temperature=0))
+    return {text: r.response_ids for text, r in zip(texts, rollouts)}
+
+
 if __name__ == "__main__":
     group = Group(Config(collective_timeout=60))
-    result = {"gradient": gradient, "uneven": uneven, "disagree": disagree, "export": export}[sys.argv[1]](group)
+    result = {"gradient": gradient, "uneven": uneven, "disagree": disagree, "export": export, "greedy": greedy}[sys.argv[1]](group)
     if group.rank == group.world - 1:
         torch.save(result, sys.argv[2])
     group.close()

@@ -7,6 +7,7 @@ import pytest
 
 import eval as evaluation
 import reward
+from configurator import UsageError
 from eval import interval, pass_at_k, summarize
 from reward import Grader
 
@@ -46,8 +47,25 @@ def test_the_canary_sings_for_a_broken_grader(monkeypatch):
     Grader("exact").canary("42")
     for broken in (lambda response, answer: True, lambda response, answer: False):
         monkeypatch.setitem(reward.GRADERS, "broken", broken)
-        with pytest.raises(RuntimeError, match="reward canary"):
+        with pytest.raises(UsageError, match="reward canary"):
             Grader("broken").canary("42")
+
+
+def test_a_grader_can_say_what_a_right_response_looks_like(monkeypatch):
+    def boxed(response, answer):
+        return response == f"[{answer}]"
+
+    monkeypatch.setitem(reward.GRADERS, "boxed", boxed)
+    with pytest.raises(UsageError, match="reward canary"):
+        Grader("boxed").canary("42")
+    boxed.example = lambda answer: f"[{answer}]"
+    Grader("boxed").canary("42")
+
+
+def test_a_grader_that_fails_names_the_response(monkeypatch):
+    monkeypatch.setitem(reward.GRADERS, "fails", lambda response, answer: float(response) == float(answer))
+    with pytest.raises(RuntimeError, match="reward='fails' failed on response '4%', answer '4'"):
+        Grader("fails").grade(["4%"], ["4"])
 
 
 def test_the_command_line_reports_the_base_policy(tmp_path, capsys):
@@ -62,7 +80,7 @@ def test_the_command_line_reports_the_base_policy(tmp_path, capsys):
 
 
 @pytest.mark.parametrize("argument, message", [
-    ("--passk=9", "pass@9"), ("--model=config", "no config.json"), ("--eval_sets=none.jsonl", "no such file"), ("--modle=x", "did you mean 'model'"),
+    ("--passk=9", "pass@9"), ("--model=config", "no model in this folder"), ("--eval_sets=none.jsonl", "no such file"), ("--modle=x", "did you mean 'model'"),
 ])
 def test_the_command_line_refuses_with_one_line(argument, message, capsys):
     with pytest.raises(SystemExit) as stop:

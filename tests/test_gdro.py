@@ -142,7 +142,7 @@ def test_omega_as_printed_is_exp_of_eta_times_the_clipped_score():
 # ---------- Rollout-GDRO ----------
 
 @settings(max_examples=200, deadline=None)
-@given(rates, st.sampled_from(["exp3p", "price"]), st.sampled_from(UTILITIES), st.data())
+@given(rates, st.sampled_from(["exp3p", "price"]), st.sampled_from(list(UTILITIES)), st.data())
 def test_allocation_is_exact_and_within_limits(p, rule, utility, data):
     n_min = data.draw(st.integers(1, 6))
     n_mean = data.draw(st.integers(n_min, 8))
@@ -176,14 +176,14 @@ def test_dynamic_programme_equals_brute_force(bins, seed):
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.lists(st.floats(0, 1), min_size=1, max_size=4), st.sampled_from(UTILITIES))
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=4), st.sampled_from(list(UTILITIES)))
 def test_water_filling_equals_brute_force(p, utility):
     value = {"variance": lambda p, n: -p * (1 - p) / n, "mixed": lambda p, n: 1 - p**n - (1 - p) ** n, "pass": lambda p, n: 1 - (1 - p) ** n}[utility]
     p, player = np.array(p), RolloutGDRO(n_mean=3, n_min=1, n_max=6, rule="price", utility=utility)
     n, price = player.water_filling(p)
     total = [sum(value(p, np.array(c))) for c in itertools.product(range(1, 7), repeat=len(p)) if sum(c) == 3 * len(p)]
     assert sum(value(p, n)) == pytest.approx(max(total), abs=1e-9)
-    assert price == pytest.approx(min(player.marginal_utility(x, k - 1) for x, k in zip(p, n) if k > 1), abs=1e-12)
+    assert price == pytest.approx(min(UTILITIES[utility](x, k - 1) for x, k in zip(p, n) if k > 1), abs=1e-12)
 
 
 def test_variance_utility_approaches_the_square_root_law_as_budgets_grow():
@@ -194,6 +194,19 @@ def test_variance_utility_approaches_the_square_root_law_as_budgets_grow():
         n, _ = RolloutGDRO(n_mean=n_mean, n_min=1, n_max=100 * n_mean, utility="variance").water_filling(p)
         gaps.append(np.abs(n / n_mean - root / root.mean()).max())
     assert gaps[0] > gaps[1] > gaps[2] and gaps[2] < 0.005
+
+
+@pytest.mark.parametrize("utility", UTILITIES)
+def test_the_gain_of_every_utility_falls_with_n(utility):
+    p, n = np.linspace(0, 1, 101)[:, None], np.arange(1, 40)[None]
+    gain = UTILITIES[utility](p, n)
+    assert np.all(np.diff(gain, axis=1) <= 1e-15) and gain.min() >= 0
+
+
+def test_unknown_names_are_refused():
+    for make in (lambda: RolloutGDRO(rule="x"), lambda: RolloutGDRO(utility="x"), lambda: DifficultyClassifier(difficulty="x")):
+        with pytest.raises(ValueError, match="choose one of"):
+            make()
 
 
 def test_pass_utility_gives_the_hard_bin_more():

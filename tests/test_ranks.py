@@ -104,6 +104,7 @@ def test_a_killed_rank_stops_the_run_and_torchrun_restarts_it_from_the_checkpoin
     assert_close(metrics_of(out), run(tmp_path / "whole", steps=40))
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("tied", [True, False])
 def test_models_shaped_like_qwen3_start_sharded_and_export(tmp_path, tied):
     """The 1.7B model's widths and vocabulary with one layer of its 28; tied like 1.7B and 4B, untied like 8B."""

@@ -117,6 +117,16 @@ def test_sync_takes_over_the_weights_and_wants_all_of_them(prompts, policy):
         engine.sync(list(policy.named_tensors())[1:])
 
 
+def test_the_sync_gate_sees_a_stale_weight(policy, monkeypatch):
+    engine = TorchEngine("arith/base")
+    load, stale = engine.load, engine.probes[1]
+    monkeypatch.setattr(engine, "load", lambda tensors: load([(n, t * 2 if n == stale else t) for n, t in tensors]))
+    with pytest.raises(RuntimeError, match=f"sync gate: after the sync the engine holds other values of {stale}"):
+        engine.sync(policy.named_tensors())
+    with pytest.raises(RuntimeError, match="is not finite"):
+        engine.sync((n, t * float("nan")) for n, t in policy.named_tensors())
+
+
 def test_top_k_and_top_p_keep_the_likeliest_tokens():
     logits = torch.tensor([0.5, 0.3, 0.15, 0.05]).log().repeat(2000, 1)
     uniform = torch.rand(2000, dtype=torch.float64, generator=torch.Generator().manual_seed(0))

@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 import train
-from train import Config, RunFolder, check_mismatch, main
+from rollout import Sampling
+from train import Config, RunFolder, check_mismatch, main, untruncated
 
 TINY = ["--prompts_per_step=16", "--eval_every=100", "--save_every=100", "--eval_sets="]
 
@@ -230,7 +231,7 @@ def test_truncated_responses_and_left_out_rows_are_counted(tmp_path, capsys):
     (["--dataset=EMPTY"], "no usable row"),
     (["--dataset=SMALL"], "2 usable problems, fewer than prompts_per_step=16"),
     (["--max_prompt_len=3"], "every prompt is longer than max_prompt_len=3"),
-    (["--model=config"], "no config.json in this folder"),
+    (["--model=config"], "no model in this folder"),
     (["--model=no/such-model"], "neither a model folder nor a hub model"),
     (["--reward=exakt"], "there are exact"),
     (["--logger=wandb"], "pip install wandb"),
@@ -253,6 +254,13 @@ def test_the_parity_gate_warns_and_stops(capsys):
     assert "disagree by 0.100 nats" in capsys.readouterr().out
     with pytest.raises(RuntimeError, match="stale"):
         check_mismatch(0.3)
+
+
+def test_truncated_training_samples_are_refused():
+    for sampling in (Sampling(9, top_p=0.9), Sampling(9, top_k=20)):
+        with pytest.raises(RuntimeError, match="must not be truncated"):
+            untruncated(sampling)
+    assert untruncated(Sampling(9, temperature=0.7)).temperature == 0.7
 
 
 def test_an_engine_with_other_weights_is_caught(tmp_path, monkeypatch):
@@ -281,15 +289,30 @@ def test_the_policy_improves_and_the_exported_model_is_the_trained_one(tmp_path)
 
 def test_the_script_runs_from_the_shell(tmp_path):
     """One real process, as a user starts it; its last lines are the table and where things are."""
-    command = [sys.executable, "train.py", "config/arith_gdro.py", "--steps=2", f"--out_dir={tmp_path}/run"]
+    command = [sys.executable, "train.py", "config/arith_gdro.py", "--steps=4", "--prompts_per_step=256", f"--out_dir={tmp_path}/run"]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert "64 prompts x 4 rollouts (2 to 12 each, mean exact) = 256 sequences" in done.stdout
+    assert "256 prompts x 4 rollouts (2 to 12 each, mean exact) = 1024 sequences" in done.stdout
     assert "worst group mean@8" in done.stdout and f"{tmp_path}/run/hf" in done.stdout
     figures = subprocess.run([sys.executable, "plot.py", f"{tmp_path}/run"], capture_output=True, text=True)
     assert figures.returncode == 0, figures.stderr
     paths = figures.stdout.split()
     assert len(paths) == 5 and all(os.path.getsize(path) > 10_000 for path in paths)
+
+
+def test_plot_says_what_it_cannot_draw(tmp_path, capsys):
+    import plot
+
+    run(tmp_path / "short", steps=1)
+    assert plot.draw([str(tmp_path / "short")]) == []
+    printed = capsys.readouterr().out
+    assert "never evaluated" in printed and "train for more than an epoch" in printed
+
+
+def test_a_run_that_gets_nothing_right_says_so(tmp_path, capsys):
+    data = local_set(tmp_path / "set.jsonl", [{"prompt": f"B{i:04d}=", "answer": "none"} for i in range(16)])
+    run(tmp_path / "run", f"--dataset={data}", steps=5)
+    assert "no rollout was right in five steps" in capsys.readouterr().out
 
 
 def test_plot_refuses_what_is_no_run(tmp_path, capsys):

