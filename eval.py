@@ -2,6 +2,7 @@
 Evaluates a model: mean@n, unbiased pass@k, per group and for the worst group, with 95 % intervals.
 $ python eval.py --model=out/arith_gdro/hf
 $ python eval.py --model=out/arith_gdro/hf --eval_sets=my.jsonl --eval_samples=16 --passk=4
+$ torchrun --nproc_per_node=8 eval.py --model=out/arith_gdro/hf             # questions spread over ranks
 $ python eval.py --help
 """
 import json
@@ -113,7 +114,7 @@ def table(columns):
 
 
 def main(argv=None):
-    cfg = configure(EvalConfig, sys.argv[1:] if argv is None else argv, __doc__)
+    cfg, group = configure(EvalConfig, sys.argv[1:] if argv is None else argv, __doc__), None
     try:
         group, grader = Group(cfg), Grader(cfg.reward)
         engine = make_engine(cfg, group)
@@ -121,6 +122,11 @@ def main(argv=None):
         results = evaluate(cfg, engine, grader, load_eval_sets(cfg, engine.tokenizer), group)
     except UsageError as error:
         refuse(error)
+    finally:
+        if group:
+            group.close()
+    if not group.master:
+        return results
     for name, result in results.items():
         print("\n".join(table({f"{name} ({result['questions']})": result})))
     if cfg.output:

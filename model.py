@@ -1,5 +1,6 @@
 """The policy: a Hugging Face causal LM that answers with the log-probabilities of given tokens, never with all its logits.
 And the group of ranks it is sharded over."""
+import gc
 import os
 import shutil
 import socket
@@ -128,6 +129,7 @@ class Group:
 
     def close(self):
         if self.opened:
+            gc.collect()  # what still holds a communicator goes before it
             dist.destroy_process_group()
 
 

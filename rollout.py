@@ -186,7 +186,8 @@ class VLLMEngine(Engine):
             self.llm.collective_rpc("reload_weights", kwargs={"weights_iterator": iter(argument)})
             self.llm.reset_prefix_cache()  # cached prefixes belong to the old weights
         elif what == "read":
-            return self.llm.apply_model(lambda model: {name: dict(model.named_parameters())[name].detach() for name in argument})[0]
+            held = self.llm.apply_model(lambda model: dict(model.named_parameters(remove_duplicate=False)))[0]
+            return {name: held[name].detach() for name in argument}
         elif what == "names":
             return self.llm.apply_model(checkpoint_names)[0]
         elif what == "sleep":

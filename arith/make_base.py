@@ -21,8 +21,10 @@ SEED, STEPS, BATCH, LR, SAMPLES = 1, 1500, 256, 2e-3, 256
 OUT = os.path.join(ROOT, "arith", "base")
 
 
-def make_tokenizer():
+def make_tokenizer(size=0):
+    """One token a character, filled up to `size` tokens."""
     vocab = ["<pad>", "<eos>", "="] + list("0123456789") + [f.letter for f in FAMILIES]
+    vocab += [f"<{i}>" for i in range(len(vocab), size)]
     tokenizer = Tokenizer(models.WordLevel({token: i for i, token in enumerate(vocab)}, unk_token="<pad>"))
     tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex("."), "isolated")  # one token a character
     tokenizer.decoder = decoders.Fuse()

@@ -34,7 +34,7 @@ def gradient(group, model="arith/base"):
         statistics[micro.index] += micro.sums(stats["token_loss"])
     gradients = {name.replace("_checkpoint_wrapped_module.", ""): full(p.grad) for name, p in policy.named_parameters()}
     norm = full(torch.nn.utils.clip_grad_norm_(policy.parameters(), 1e9)).item()
-    return {"loss": group.sum([total])[0], "statistics": group.sum(statistics), "gradients": gradients, "norm": norm, "micros": len(micros),
+    return {"loss": group.sum([total])[0], "statistics": group.sum(statistics), "gradients": gradients, "norm": norm, "micros": len(micros), "mesh": tuple(group.mesh.shape) if group.mesh else (),
             "own": [sum(len(m.index) for m in micros if not m.idle)]}
 
 
@@ -76,6 +76,8 @@ def greedy(group):
 
 
 if __name__ == "__main__":
+    if "PER_HOST" in os.environ:  # as if the ranks were on several hosts
+        os.environ["LOCAL_WORLD_SIZE"] = os.environ["PER_HOST"]
     group = Group(Config(collective_timeout=60))
     result = {"gradient": gradient, "uneven": uneven, "disagree": disagree, "export": export, "greedy": greedy}[sys.argv[1]](group)
     if group.rank == group.world - 1:

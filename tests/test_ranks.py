@@ -49,10 +49,11 @@ def test_dealing_covers_everything_and_balances_tokens():
     assert deal([], 2) == [[], []]
 
 
-@pytest.mark.parametrize("ranks, name", [(2, "gradient"), (3, "uneven")])
-def test_loss_and_gradient_do_not_depend_on_the_ranks(tmp_path, ranks, name):
-    """`uneven`: 0, 1 and 7 rollouts on three ranks; the idle ones go along and change nothing."""
-    one, many = gradient(Group(Config())), check(ranks, name, tmp_path / "result.pt")
+@pytest.mark.parametrize("ranks, name, mesh", [(2, "gradient", (2,)), (3, "uneven", (3,)), (4, "gradient", (2, 2))])
+def test_loss_and_gradient_do_not_depend_on_the_ranks(tmp_path, ranks, name, mesh):
+    """`uneven`: 0, 1 and 7 rollouts on three ranks; the idle ones go along and change nothing. Four ranks: two hosts of two."""
+    one, many = gradient(Group(Config())), check(ranks, name, tmp_path / "result.pt", PER_HOST=str(mesh[-1]))
+    assert many["mesh"] == mesh
     if name == "uneven":
         assert many["own"] == [0, 1, 7] and many["micros"] > 1
     assert many["loss"] == pytest.approx(one["loss"], abs=1e-6) and many["norm"] == pytest.approx(one["norm"], rel=1e-5)
@@ -104,16 +105,16 @@ def test_a_killed_rank_stops_the_run_and_torchrun_restarts_it_from_the_checkpoin
     assert_close(metrics_of(out), run(tmp_path / "whole", steps=40))
 
 
-@pytest.mark.wide
 @pytest.mark.parametrize("tied", [True, False])
-def test_models_shaped_like_qwen3_start_sharded_and_export(tmp_path, tied):
-    """The 1.7B model's widths and vocabulary with one layer of its 28; tied like 1.7B and 4B, untied like 8B."""
+@pytest.mark.parametrize("width", [128, pytest.param(2048, marks=pytest.mark.wide)])
+def test_models_shaped_like_qwen3_start_sharded_and_export(tmp_path, tied, width):
+    """At 2048 the 1.7B model's widths and vocabulary with one layer of its 28; tied like 1.7B and 4B, untied like 8B."""
     from transformers import AutoTokenizer, Qwen3Config, Qwen3ForCausalLM
 
     path = str(tmp_path / "model")
     torch.manual_seed(0)
-    hf = Qwen3ForCausalLM(Qwen3Config(vocab_size=151_936, hidden_size=2048, intermediate_size=6144, num_hidden_layers=1, num_attention_heads=16,
-                                      num_key_value_heads=8, head_dim=128, tie_word_embeddings=tied))
+    hf = Qwen3ForCausalLM(Qwen3Config(vocab_size=151_936, hidden_size=width, intermediate_size=3 * width, num_hidden_layers=1, num_attention_heads=width // 64,
+                                      num_key_value_heads=width // 128, head_dim=128, tie_word_embeddings=tied))
     hf.save_pretrained(path)
     AutoTokenizer.from_pretrained("arith/base").save_pretrained(path)
     found = check(2, "export", tmp_path / "result.pt", MODELS=path)[path]
