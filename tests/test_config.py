@@ -67,7 +67,7 @@ def test_every_knob_has_a_comment_and_help_prints_it(config_class, capsys):
     assert stop.value.code == 0 and all(comment in printed for comment in documented.values())
 
 
-@pytest.mark.parametrize("config_class, files", [(Config, ["train.py", "eval.py", "model.py", "rollout.py"]), (EvalConfig, ["eval.py", "model.py", "rollout.py"])])
+@pytest.mark.parametrize("config_class, files", [(Config, ["train.py", "eval.py", "model.py", "rollout.py", "runfolder.py"]), (EvalConfig, ["eval.py", "model.py", "rollout.py"])])
 def test_every_knob_is_read_somewhere(config_class, files):
     source = "".join(open(file).read() for file in files)
     unread = [f.name for f in dataclasses.fields(config_class) if not re.search(rf"cfg\.{f.name}\b", source)]

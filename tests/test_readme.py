@@ -17,12 +17,12 @@ from train import Config, main
 
 with open(os.path.join(os.path.dirname(__file__), "..", "README.md"), encoding="utf-8") as file:
     README = file.read()
-COMMANDS = sorted(set(re.findall(r"^(?:\| `)?(python \w+\.py[^`\n#]*)", README, re.M)))
+COMMANDS = sorted(set(re.findall(r"^(?:\| `)?((?:python|torchrun --nproc_per_node=8) [\w/]+\.py[^`\n#]*)", README, re.M)))
 
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_commands_name_real_scripts_configs_and_knobs(command):
-    _, script, *arguments = shlex.split(command)
+    script, *arguments = shlex.split(command.replace(" --nproc_per_node=8", ""))[1:]
     assert os.path.exists(script)
     if script != "plot.py" and arguments != ["--help"]:
         parse({"train.py": Config, "eval.py": EvalConfig}[script], arguments)
@@ -32,13 +32,13 @@ def test_there_are_commands_and_two_of_them_are_make():
     assert len(COMMANDS) > 5
     with open("Makefile") as file:
         makefile = file.read()
-    assert re.findall(r"^make (\w+)", README, re.M) == ["demo", "test"]
+    assert re.findall(r"^make (\S+)", README, re.M) == ["demo", "test"] and "\nvllm-cpu:" in makefile
     assert all(f"\n{target}: .venv/installed" in makefile for target in ("demo", "test"))
 
 
 def test_paths_and_images_exist():
     for path in re.findall(r"\]\((assets/[^)]+)\)", README) + re.findall(r"`(\w+\.py|\w+/(?:\w+/)?(?:\w+\.py)?)`", README):
-        assert os.path.exists(path) or path in ("ckpt/", "hf/", "time/", "mem/"), path
+        assert os.path.exists(path) or os.path.exists("bench/" + path) or path in ("ckpt/", "hf/", "time/", "mem/"), path
 
 
 def test_the_eight_steps_are_the_banners():
@@ -67,15 +67,16 @@ def test_facts_about_the_embedded_world():
     assert f"the same {cfg.steps * cfg.prompts_per_step * cfg.n_rollouts:,} rollouts" in README
 
 
-def test_both_snippets_run_as_written(tmp_path):
+def test_both_snippets_run_as_written_and_learn(tmp_path):
     grader, loader = re.findall(r"```python\n(.*?)```", README, re.S)
     assert all(len([line for line in snippet.splitlines() if line.strip()]) <= 10 for snippet in (grader, loader))
     try:
         exec(grader, vars(reward))
         exec(loader, vars(data))
-        main(["--reward=last_number", "--dataset=sums", "--eval_sets=sums", "--prompts_per_step=16", "--steps=1", f"--out_dir={tmp_path}/run"])
+        main(["--reward=last_number", "--dataset=sums", "--eval_sets=sums", "--steps=20", f"--out_dir={tmp_path}/run"])
     finally:
         reward.GRADERS.pop("last_number", None)
         data.DATASETS.pop("sums", None)
     with open(tmp_path / "run" / "eval.jsonl") as file:
-        assert len(json.loads(file.readline())["groups"]) == 5
+        first, last = [json.loads(line) for line in file]
+    assert list(first["groups"]) == ["0", "4", "8"] and last["mean@8"] > first["mean@8/interval"][1]

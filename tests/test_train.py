@@ -12,9 +12,10 @@ import types
 import numpy as np
 import pytest
 
-import train
+import runfolder
 from rollout import Sampling
-from train import Config, RunFolder, check_mismatch, main, untruncated
+from runfolder import RunFolder
+from train import Config, check_mismatch, main, untruncated
 
 TINY = ["--prompts_per_step=16", "--eval_every=100", "--save_every=100", "--eval_sets="]
 
@@ -137,7 +138,7 @@ def test_a_checkpoint_that_was_never_finished_is_ignored(tmp_path, monkeypatch):
     def die(*args):
         raise OSError("disk full")
 
-    monkeypatch.setattr(train, "save_weights", die)
+    monkeypatch.setattr(runfolder, "save_weights", die)
     with pytest.raises(OSError):
         run(out, "--save_every=2", "--resume=auto", steps=4)
     monkeypatch.undo()

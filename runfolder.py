@@ -1,0 +1,201 @@
+"""Around the loop: the run folder with its logs and checkpoints, an experiment tracker, clocks, memory, and the orderly stop."""
+import dataclasses
+import json
+import os
+import platform
+import resource
+import shutil
+import signal
+import subprocess
+import time
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from configurator import UsageError
+from model import load_weights, save_weights
+
+# knobs that may differ on resume: they change no line that a step writes
+FREE_ON_RESUME = {"out_dir", "resume", "steps", "eval_every", "save_every", "logger"}
+
+
+def jsonable(value):
+    """Floats and lists of floats as JSON knows them: NaN becomes null."""
+    if isinstance(value, (list, tuple, np.ndarray)):
+        return [jsonable(v) for v in value]
+    if isinstance(value, (np.integer, np.bool_)):
+        return value.item()
+    return (float(value) if np.isfinite(value) else None) if isinstance(value, (float, np.floating)) else value
+
+
+class RunFolder:
+    """The files of one run. JSONL lines are flushed as they are written; checkpoints are written beside and renamed."""
+
+    def __init__(self, cfg, group):
+        self.dir, self.checkpoint, self.group = cfg.out_dir, None, group
+        config_file, latest = self.path("config.json"), self.path("ckpt", "latest")
+        if cfg.resume == "auto" and os.path.exists(latest):
+            with open(latest) as file:
+                self.checkpoint = self.path("ckpt", file.read().strip())
+        elif cfg.resume not in ("", "auto"):
+            self.checkpoint = cfg.resume
+            if not os.path.exists(os.path.join(cfg.resume, "state.json")):
+                raise UsageError(f"resume={cfg.resume}: no checkpoint there (no state.json); give a folder like out/run/ckpt/step_000100, or auto")
+        elif cfg.resume == "" and os.path.exists(config_file):
+            raise UsageError(f"{self.dir} already holds a run: --resume=auto continues it, --out_dir=... starts another; or delete the folder")
+        mine = self.checkpoint and os.path.dirname(os.path.abspath(self.checkpoint)) == os.path.abspath(self.path("ckpt"))
+        if self.checkpoint and not mine and os.path.exists(config_file):
+            raise UsageError(f"{self.dir} already holds a run and {self.checkpoint} belongs to another one: continue it in its own folder or in a new --out_dir")
+        if self.checkpoint:
+            with open(os.path.join(self.checkpoint, "config.json")) as file:
+                saved = json.load(file)
+            before = saved["config"]
+            now = dataclasses.asdict(cfg)
+            differ = [f"{k}: {before.get(k)!r} -> {v!r}" for k, v in now.items() if k not in FREE_ON_RESUME and before.get(k) != v]
+            if differ:
+                raise UsageError(f"{self.checkpoint} was made with another config, and these change the result: {'; '.join(differ)}. "
+                                 "Resume with the same values, or start afresh with another --out_dir")
+        self.describe = json.dumps({"config": dataclasses.asdict(cfg), "versions": versions()}, indent=1)
+        if self.checkpoint and group.master and saved["versions"] != versions():
+            print(f"note: {self.checkpoint} was made with {saved['versions']}, this is {versions()}: the last digits may differ")
+        group.barrier()  # nobody writes before all have looked
+        if group.master:
+            os.makedirs(self.path("ckpt"), exist_ok=True)
+            self.write(config_file, self.describe)
+        if group.master and mine:
+            self.write(latest, os.path.basename(os.path.normpath(self.checkpoint)))
+
+    def path(self, *parts):
+        return os.path.join(self.dir, *parts)
+
+    def write(self, path, text):
+        """Replace a small file; a reader sees the old one or the new one."""
+        with open(path + ".tmp", "w") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(path + ".tmp", path)
+
+    def append(self, name, record):
+        if not self.group.master:
+            return
+        with open(self.path(name), "a") as file:
+            file.write(json.dumps({k: jsonable(v) for k, v in record.items()}, allow_nan=False) + "\n")
+
+    def read(self, name):
+        """Records of a JSONL file; a last line torn by a kill is left out."""
+        records = []
+        if os.path.exists(self.path(name)):
+            with open(self.path(name)) as file:
+                for line in file:
+                    if line.endswith("\n"):
+                        records.append(json.loads(line))
+        return records
+
+    def rewind(self, step, cfg):
+        """Drop what an uninterrupted run would not have written by the end of `step` steps."""
+        evaluated = 0 < step and (step % cfg.eval_every == 0 or step >= cfg.steps)
+        keep = {"metrics.jsonl": step, "samples.jsonl": step, "eval.jsonl": step + evaluated}
+        for name, end in keep.items() if self.group.master else ():
+            self.write(self.path(name), "".join(json.dumps(r) + "\n" for r in self.read(name) if r["step"] < end))
+
+    def save(self, step, policy, optimizer, parts):
+        """Checkpoint after `step` steps. `latest` names it only when it is complete."""
+        name = f"step_{step:06d}"
+        target = self.path("ckpt", name)
+        beside = target + ".tmp"
+        if self.group.master:
+            shutil.rmtree(beside, ignore_errors=True)
+        self.group.barrier()
+        save_weights(policy, optimizer, beside)
+        if self.group.master:
+            self.write(os.path.join(beside, "config.json"), self.describe)
+            self.write(os.path.join(beside, "state.json"), json.dumps({"step": step} | {k: part.state_dict() for k, part in parts.items()}))
+            shutil.rmtree(target, ignore_errors=True)  # there after a resume from an older checkpoint; `latest` does not name it then
+            os.rename(beside, target)
+            self.write(self.path("ckpt", "latest"), name)
+        self.group.barrier()
+
+    def load(self, policy, optimizer, parts):
+        """Restore everything from the checkpoint -> number of steps done."""
+        load_weights(policy, optimizer, self.checkpoint)
+        with open(os.path.join(self.checkpoint, "state.json")) as file:
+            state = json.load(file)
+        for name, part in parts.items():
+            part.load_state_dict(state[name])
+        return state["step"]
+
+
+def versions():
+    import transformers
+
+    here = os.path.dirname(os.path.abspath(__file__))
+    git = shutil.which("git") and subprocess.run(["git", "-C", here, "describe", "--always", "--dirty", "--abbrev=40"], capture_output=True, text=True).stdout.strip()
+    return {"git": git or "unknown", "python": platform.python_version(), "torch": torch.__version__,
+            "transformers": transformers.__version__, "numpy": np.__version__}
+
+
+class Tracker:
+    """wandb or tensorboard, or nothing. metrics.jsonl has everything in any case."""
+
+    def __init__(self, cfg, group):
+        self.start, self.log = lambda: None, lambda step, metrics: None
+        if not group.master:
+            return
+        try:
+            if cfg.logger == "wandb":
+                import wandb
+            elif cfg.logger == "tensorboard":
+                from torch.utils.tensorboard import SummaryWriter
+        except ImportError as error:
+            raise UsageError(f"logger={cfg.logger} is not installed: pip install {cfg.logger}, or --logger=none") from error
+        if cfg.logger == "wandb":
+            self.start = lambda: wandb.init(project="nanogdro", name=os.path.basename(cfg.out_dir), config=dataclasses.asdict(cfg), dir=cfg.out_dir)
+            self.log = lambda step, metrics: wandb.log(metrics, step=step)
+        elif cfg.logger == "tensorboard":
+            self.start = lambda: setattr(self, "writer", SummaryWriter(cfg.out_dir))
+            self.log = lambda step, metrics: [self.writer.add_scalar(name, value, step) for name, value in metrics.items()]
+
+
+class Clock:
+    """Seconds since the last lap, by name."""
+
+    def __init__(self):
+        self.laps, self.times = [], [time.perf_counter()]
+
+    def lap(self, name):
+        self.laps.append(name)
+        self.times.append(time.perf_counter())
+
+    def seconds(self):
+        return {f"time/{name}": t for name, t in zip(self.laps, np.diff(self.times))} | {"time/step": self.times[-1] - self.times[0]}
+
+
+def free_mib(group, phase):
+    """Free GPU memory at the end of a phase, before anything is given back; nothing on a CPU."""
+    return {f"mem/free_after_{phase}_mib": torch.cuda.mem_get_info()[0] / 2**20} if group.device == "cuda" else {}
+
+
+def peak_mib(group):
+    """Peak memory so far: PyTorch's on a GPU (vLLM's pool included), the process's on a CPU."""
+    return torch.cuda.max_memory_allocated() / 2**20 if group.device == "cuda" else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
+
+
+class Stop:
+    """Ctrl-C or SIGTERM asks for a stop after the step, with a checkpoint; a second Ctrl-C stops at once."""
+
+    asked = False
+
+    def listen(self):
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self.ask)
+
+    def ask(self, number, frame):
+        self.asked = True
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        tqdm.write("stopping after this step (Ctrl-C again: at once)")
+
+    def restore(self):
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
