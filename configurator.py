@@ -44,6 +44,19 @@ def typed(config_class, key, value, where):
     raise UsageError(f"{where}: {key}={value!r} is no {want.__name__}" + ("; write true or false" if want is bool else ""))
 
 
+def check_knobs(cfg, choices, at_least, within):
+    """UsageError for a knob outside `choices` (name -> allowed), below `at_least` or not `within` (name -> low, high); NaN is outside."""
+    for key, allowed in choices.items():
+        if getattr(cfg, key) not in allowed:
+            raise UsageError(f"{key}={getattr(cfg, key)!r}: choose one of {', '.join(allowed)}")
+    for key, low in at_least.items():
+        if not getattr(cfg, key) >= low:
+            raise UsageError(f"{key}={getattr(cfg, key)} must be at least {low}")
+    for key, (low, high) in within.items():
+        if not low <= getattr(cfg, key) <= high:
+            raise UsageError(f"{key}={getattr(cfg, key)} must lie between {low:g} and {high:g}")
+
+
 def configure(config_class, argv, usage):
     """The config for `argv` (without the program's name). Prints help, or one line about what is wrong, and exits."""
     if "--help" in argv or "-h" in argv:

@@ -83,24 +83,39 @@ def load_problems(name, split="train"):
     """(list of Problem, number of rows left out for want of a prompt or an answer) of the data set `name`: `arith`, or a path to a
     .jsonl or .parquet file. UsageError says what to change. `split` ("train" or "eval") is used by sets that have both."""
     if name in DATASETS:
-        return DATASETS[name](split), 0
-    rows = read_rows(name)
-    problems, uids = [], set()
+        return distinct(DATASETS[name](split), name), 0
+    rows, problems = read_rows(name), []
     for number, row in enumerate(rows, 1):
         if not isinstance(row, dict) or not {"prompt", "answer"} <= row.keys():
             have = sorted(row) if isinstance(row, dict) else type(row).__name__
             raise UsageError(f"{name}, row {number}: needs the columns prompt and answer, has {have}; rename them in the file")
-        if row["prompt"] in (None, "") or row["answer"] in (None, ""):
-            continue
-        prompt, answer = str(row["prompt"]), str(row["answer"])
-        uid = str(row.get("id") or hashlib.sha256(prompt.encode()).hexdigest()[:16])
-        if uid in uids:
-            raise UsageError(f"{name}, row {number}: the id or prompt {uid!r} occurs twice; ids must tell problems apart, drop one row")
-        uids.add(uid)
-        problems.append(Problem(uid, prompt, answer, str(row.get("group") or "")))
+        cells = {key: text_of(row.get(key), f"{name}, row {number}, column {key}") for key in ("prompt", "answer", "id", "group")}
+        if cells["prompt"] and cells["answer"]:
+            uid = cells["id"] or hashlib.sha256(cells["prompt"].encode("utf-8", "surrogatepass")).hexdigest()[:16]
+            problems.append(Problem(uid, cells["prompt"], cells["answer"], cells["group"]))
     if not problems:
         raise UsageError(f"{name}: no usable row ({len(rows)} rows, none with both a prompt and an answer)")
-    return problems, len(rows) - len(problems)
+    return distinct(problems, name), len(rows) - len(problems)
+
+
+def text_of(cell, where):
+    """A cell as text: text and numbers are accepted; missing, NaN and blank are ""."""
+    if cell is None or isinstance(cell, float) and cell != cell:
+        return ""
+    if isinstance(cell, bool) or not isinstance(cell, (str, int, float)):
+        raise UsageError(f"{where}: needs text or a number, has {type(cell).__name__} {str(cell)[:60]}; convert it in the file")
+    return str(cell) if str(cell).strip() else ""
+
+
+def distinct(problems, name):
+    """The problems, if every id is a text that occurs once."""
+    seen = set()
+    for p in problems:
+        if not isinstance(p.uid, str) or p.uid in seen:
+            raise UsageError(f"{name}: the id {p.uid!r} (of prompt {p.prompt[:60]!r}) " + ("occurs twice" if p.uid in seen else "is no text")
+                             + "; ids must be texts that tell problems apart: drop or change one row")
+        seen.add(p.uid)
+    return problems
 
 
 DATASETS = {"arith": arith}
@@ -110,20 +125,24 @@ def read_rows(path):
     """Rows of a .jsonl or .parquet file as a list of dicts."""
     if not path.endswith((".jsonl", ".parquet")):
         raise UsageError(f"data set {path!r} is unknown; there are {', '.join(DATASETS)}, or a path that ends in .jsonl or .parquet")
-    if not os.path.exists(path):
+    if not os.path.isfile(path):
         raise UsageError(f"data set {path}: no such file")
-    if path.endswith(".parquet"):
-        import pyarrow.parquet
+    try:
+        if path.endswith(".parquet"):
+            import pyarrow.parquet
 
-        return pyarrow.parquet.read_table(path).to_pylist()
+            return pyarrow.parquet.read_table(path).to_pylist()
+        with open(path, encoding="utf-8") as file:
+            lines = file.read().split("\n")
+    except (OSError, ValueError) as error:  # pyarrow's errors and UnicodeDecodeError are ValueErrors
+        raise UsageError(f"data set {path}: cannot be read as {'parquet' if path.endswith('.parquet') else 'UTF-8 text'}: {error}") from error
     rows = []
-    with open(path, encoding="utf-8") as file:
-        for number, line in enumerate(file, 1):
-            if line.strip():
-                try:
-                    rows.append(json.loads(line))
-                except json.JSONDecodeError as error:
-                    raise UsageError(f"{path}, line {number}: not JSON ({error.msg}); a .jsonl file has one object a line") from error
+    for number, line in enumerate(lines, 1):
+        if line.strip():
+            try:
+                rows.append(json.loads(line))
+            except json.JSONDecodeError as error:
+                raise UsageError(f"{path}, line {number}: not JSON ({error.msg}); a .jsonl file has one object a line") from error
     return rows
 
 

@@ -6,16 +6,22 @@ $ torchrun --nproc_per_node=8 eval.py --model=out/arith_gdro/hf             # qu
 $ python eval.py --help
 """
 import json
+import os
 import sys
 from dataclasses import dataclass
 
 import numpy as np
 
-from configurator import UsageError, configure, refuse
+from configurator import UsageError, check_knobs, configure, refuse
 from data import load_problems, within_length
 from model import Group
 from reward import RIGHT, Grader, grade_all
-from rollout import Sampling, generate_all, make_engine, seed_of
+from rollout import ENGINES, Sampling, generate_all, make_engine, seed_of
+
+
+CHOICES = {"engine": ENGINES, "device": ("auto", "cpu", "cuda")}
+AT_LEAST = dict.fromkeys("eval_samples passk max_prompt_len max_response_len max_num_seqs cpu_threads collective_timeout".split(), 1) | {"seed": 0}
+WITHIN = {"eval_temperature": (0, 100), "eval_top_p": (1e-6, 1), "eval_top_k": (0, 1e6), "kv_cache_gib": (1e-3, 1e3)}
 
 
 @dataclass
@@ -41,6 +47,15 @@ class EvalConfig:
     max_num_seqs: int = 256  # sequences decoded at once
     seed: int = 0  # seeds the samples and the bootstrap
     output: str = ""  # file to write the result to, as JSON; empty for none
+
+    def __post_init__(self):
+        check_knobs(self, CHOICES, AT_LEAST, WITHIN)
+        if self.passk > self.eval_samples:
+            raise UsageError(f"passk={self.passk} cannot be estimated from eval_samples={self.eval_samples}: lower one or raise the other")
+        if not self.eval_sets.strip(", "):
+            raise UsageError("eval_sets is empty: nothing to evaluate")
+        if self.output and not os.path.isdir(os.path.dirname(os.path.abspath(self.output))):
+            raise UsageError(f"output={self.output}: there is no such folder; make it first")
 
 
 def pass_at_k(n_correct, n, k):
@@ -74,7 +89,7 @@ def summarize(n_correct, groups, n, k, seed=0):
 def load_eval_sets(cfg, tokenizer):
     """name -> (problems, prompt token ids, number of rows left out) of every set in cfg.eval_sets."""
     sets = {}
-    for name in filter(None, cfg.eval_sets.split(",")):
+    for name in filter(None, map(str.strip, cfg.eval_sets.split(","))):
         problems, without = load_problems(name, "eval")
         problems, ids, long = within_length(problems, tokenizer, cfg.max_prompt_len)
         sets[name] = problems, ids, without + long
@@ -118,7 +133,6 @@ def main(argv=None):
     try:
         group, grader = Group(cfg), Grader(cfg.reward)
         engine = make_engine(cfg, group)
-        pass_at_k([0], cfg.eval_samples, cfg.passk)  # refuse a bad k before any sampling
         results = evaluate(cfg, engine, grader, load_eval_sets(cfg, engine.tokenizer), group)
     except UsageError as error:
         refuse(error)

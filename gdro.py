@@ -118,24 +118,28 @@ class PromptGDRO:
     clip, share_floor = 10.0, 0.02  # C of Eq 14; the smallest share that divides
 
     def omega(self):
-        """Unnormalised weights exp(eta * S) of the bins (Eq 14) -> [B]; a bin without a score counts like the mean of the others."""
-        known = np.isfinite(self.score)
-        neutral = self.score[known].mean() if known.any() else 0.0
-        return np.exp(self.eta * np.clip(np.where(known, self.score, neutral), -self.clip, self.clip))
+        """Unnormalised weights exp(eta * S) of the bins (Eq 14) -> [B]."""
+        return np.exp(self.exponent())
+
+    def exponent(self):
+        """eta * clip(S, -C, C) -> [B]; a bin without a score counts like the mean of the others."""
+        scored = np.isfinite(self.score)
+        neutral = self.score[scored].mean() if scored.any() else 0.0
+        return self.eta * np.clip(np.where(scored, self.score, neutral), -self.clip, self.clip)
 
     def q(self):
         """The adversary's distribution over bins (Eq 15) -> [B], sums to 1, nowhere below gamma / B."""
-        omega = self.omega()
+        exponent = self.exponent()
+        omega = np.exp(exponent - exponent.max())  # the same ratios, without overflow
         return (1 - self.gamma) * omega / omega.sum() + self.gamma / self.n_bins
 
     def weights(self, bins):
-        """What multiplies the advantages of each prompt (Eq 16) -> float array [P], positive, at most `weight_max`."""
+        """What multiplies the advantages of each prompt (Eq 16) -> float array [P], positive, at most `weight_max` (at least 1)."""
         bins, weights = np.asarray(bins), np.ones(len(bins))
         seen = bins >= 0
         if seen.any():
-            w = self.omega()[bins[seen]]
+            w = (self.q() if self.normalize else self.omega())[bins[seen]]
             if self.normalize:
-                w = self.q()[bins[seen]]
                 w = w / w.max()  # so that equal weights are 1 to the bit
                 w = w / w.mean()
             weights[seen] = np.minimum(w, self.weight_max)

@@ -3,6 +3,7 @@ Draws the figures of one or more run folders. The learning curves show all of th
 $ python plot.py out/arith_gdro                                            # writes out/arith_gdro/figures/*.png
 $ python plot.py out/arith_gdro out/arith_grpo out/arith_rollout_gdro      # curves side by side
 """
+import itertools
 import json
 import os
 import sys
@@ -75,7 +76,7 @@ def learning_curves(plt, evals, name):
             raise UsageError(f"{run} was not evaluated by {' and '.join(keys)} as {next(iter(evals))} was: draw runs of equal eval_samples and passk together")
     figure, axes = plt.subplots(1, 3, figsize=(12, 3.6), layout="constrained")
     for axis, key in zip(axes, keys):
-        for color, (run, records) in zip(COLORS, evals.items()):
+        for color, (run, records) in zip(itertools.cycle(COLORS), evals.items()):
             records = [r for r in records if r["set"] == name]
             steps, interval = [r["step"] for r in records], np.array([r[key + "/interval"] for r in records])
             axis.plot(steps, [r[key] for r in records], color=color, marker=".", label=run)
@@ -83,12 +84,12 @@ def learning_curves(plt, evals, name):
         axis.set(title=f"{name}: {key}", xlabel="step", ylabel=key, ylim=(0, 1.02))
     axes[0].legend(fontsize=8)
     of_set = [r for r in first if r["set"] == name]
-    groups = list(of_set[0]["groups"])[:12]
+    groups = list(of_set[0]["groups"])
     for i, group in enumerate(groups):
         axes[2].plot([r["step"] for r in of_set], [r["groups"][group][keys[0]] for r in of_set], color=plt.cm.viridis(i / max(len(groups) - 1, 1)),
                      marker=".", label=group or "all")
     axes[2].set(title=f"{next(iter(evals))}: {keys[0]} by group", xlabel="step", ylabel=keys[0], ylim=(0, 1.02))
-    axes[2].legend(fontsize=8, title="group", loc="center left", bbox_to_anchor=(1, 0.5))
+    axes[2].legend(fontsize=8, title="group", loc="center left", bbox_to_anchor=(1, 0.5), ncols=1 + len(groups) // 14)
     return figure
 
 
@@ -151,7 +152,8 @@ def draw(folders):
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    runs = {os.path.basename(os.path.normpath(folder)): folder for folder in folders}
+    names = [os.path.basename(os.path.normpath(folder)) for folder in folders]
+    runs = dict(zip(names if len(set(names)) == len(names) else folders, folders))
     metrics = read_jsonl(os.path.join(folders[0], "metrics.jsonl"))
     steps, figures = column(metrics, "step").astype(int), {}
     evals = {run: read_jsonl(os.path.join(folder, "eval.jsonl")) for run, folder in runs.items() if has_lines(folder, "eval.jsonl")}

@@ -25,7 +25,7 @@ class Rollout:
     response_ids: list  # token ids as sampled, the stop token included if one was
     engine_logprobs: list = field(repr=False)  # of the response tokens, at the sampling temperature, under the engine
     finished: bool  # False: cut by the length limit
-    text: str  # the response without special tokens
+    text: str  # the response without its stop token; special tokens elsewhere are text, and seen by the grader
     reward: float = float("nan")  # set by the grader
 
 
@@ -144,7 +144,7 @@ class TorchEngine(Engine):
         rollouts = []
         for k, (i, j) in enumerate(batch):
             ids = tokens[k, : length[k]].tolist()
-            text = self.tokenizer.decode(ids, skip_special_tokens=True)
+            text = text_of(self.tokenizer, ids, bool(finished[k]))
             rollouts.append(Rollout(i, j, prompts[i], ids, logprobs[k, : length[k]].tolist(), bool(finished[k]), text))
         return rollouts
 
@@ -229,7 +229,7 @@ class VLLMEngine(Engine):
             best = output.outputs[0]
             ids = list(best.token_ids)
             logprobs = [of_token[token].logprob for token, of_token in zip(ids, best.logprobs, strict=True)]
-            text = self.tokenizer.decode(ids, skip_special_tokens=True)
+            text = text_of(self.tokenizer, ids, best.finish_reason == "stop")
             rollouts.append(Rollout(i, j, prompts[i], ids, logprobs, best.finish_reason == "stop", text))
         return rollouts
 
@@ -260,6 +260,11 @@ def undisturbed():
         torch.set_rng_state(states[0]), random.setstate(states[1]), np.random.set_state(states[2])
         if local is not None:
             os.environ["LOCAL_WORLD_SIZE"] = local
+
+
+def text_of(tokenizer, response_ids, finished):
+    """The text that is graded: all but the stop token."""
+    return tokenizer.decode(response_ids[:-1] if finished else response_ids, skip_special_tokens=False)
 
 
 def stop_ids(generation_config, tokenizer):

@@ -29,39 +29,54 @@ def jsonable(value):
     return (float(value) if np.isfinite(value) else None) if isinstance(value, (float, np.floating)) else value
 
 
+def read_json(path):
+    with open(path) as file:
+        return json.load(file)
+
+
 class RunFolder:
     """The files of one run. JSONL lines are flushed as they are written; checkpoints are written beside and renamed."""
 
     def __init__(self, cfg, group):
         self.dir, self.checkpoint, self.group = cfg.out_dir, None, group
         config_file, latest = self.path("config.json"), self.path("ckpt", "latest")
+        here = read_json(config_file) if os.path.exists(config_file) else None
+        if here is not None and "config" not in here or here is None and os.path.isdir(self.dir) and os.listdir(self.dir):
+            raise UsageError(f"{self.dir} is not empty and holds no run: give another --out_dir, so that nothing is overwritten")
+        if here and not cfg.resume:
+            raise UsageError(f"{self.dir} already holds a run: --resume=auto continues it, --out_dir=... starts another; or delete the folder")
+        parent = here["config"]["resume"] if here else ""  # what this run was forked from, if it was
         if cfg.resume == "auto" and os.path.exists(latest):
             with open(latest) as file:
-                self.checkpoint = self.path("ckpt", file.read().strip())
-        elif cfg.resume not in ("", "auto"):
+                self.checkpoint = os.path.join(self.dir, "ckpt", file.read().strip())
+        elif cfg.resume == "auto":
+            self.checkpoint = parent if parent not in ("", "auto") else None
+        elif cfg.resume:
             self.checkpoint = cfg.resume
-            if not os.path.exists(os.path.join(cfg.resume, "state.json")):
-                raise UsageError(f"resume={cfg.resume}: no checkpoint there (no state.json); give a folder like out/run/ckpt/step_000100, or auto")
-        elif cfg.resume == "" and os.path.exists(config_file):
-            raise UsageError(f"{self.dir} already holds a run: --resume=auto continues it, --out_dir=... starts another; or delete the folder")
+        if self.checkpoint and not os.path.exists(os.path.join(self.checkpoint, "state.json")):
+            raise UsageError(f"resume={cfg.resume}: there is no checkpoint {self.checkpoint} (no state.json); give a folder like out/run/ckpt/step_000100")
         mine = self.checkpoint and os.path.dirname(os.path.abspath(self.checkpoint)) == os.path.abspath(self.path("ckpt"))
-        if self.checkpoint and not mine and os.path.exists(config_file):
+        if self.checkpoint and here and not mine and self.checkpoint != parent:
             raise UsageError(f"{self.dir} already holds a run and {self.checkpoint} belongs to another one: continue it in its own folder or in a new --out_dir")
-        if self.checkpoint:
-            with open(os.path.join(self.checkpoint, "config.json")) as file:
-                saved = json.load(file)
-            before = saved["config"]
+        before = read_json(os.path.join(self.checkpoint, "config.json")) if self.checkpoint else here
+        if before:  # also without a checkpoint: the lines of another run would be dropped
             now = dataclasses.asdict(cfg)
-            differ = [f"{k}: {before.get(k)!r} -> {v!r}" for k, v in now.items() if k not in FREE_ON_RESUME and before.get(k) != v]
+            differ = [f"{k}: {before['config'].get(k)!r} -> {v!r}" for k, v in now.items() if k not in FREE_ON_RESUME and before["config"].get(k) != v]
             if differ:
-                raise UsageError(f"{self.checkpoint} was made with another config, and these change the result: {'; '.join(differ)}. "
+                raise UsageError(f"{self.checkpoint or self.dir} was made with another config, and these change the result: {'; '.join(differ)}. "
                                  "Resume with the same values, or start afresh with another --out_dir")
+            if group.master and before["versions"] != versions():
+                print(f"note: {self.checkpoint or self.dir} was made with {before['versions']}, this is {versions()}: results may differ")
+        self.eval_every_before = before["config"]["eval_every"] if before else cfg.eval_every
+        if cfg.resume == "auto" and not mine and self.checkpoint:
+            cfg = dataclasses.replace(cfg, resume=self.checkpoint)  # so that the fork stays known as one
         self.describe = json.dumps({"config": dataclasses.asdict(cfg), "versions": versions()}, indent=1)
-        if self.checkpoint and group.master and saved["versions"] != versions():
-            print(f"note: {self.checkpoint} was made with {saved['versions']}, this is {versions()}: the last digits may differ")
         group.barrier()  # nobody writes before all have looked
         if group.master:
-            os.makedirs(self.path("ckpt"), exist_ok=True)
+            try:
+                os.makedirs(self.path("ckpt"), exist_ok=True)
+            except OSError as error:
+                raise UsageError(f"out_dir={self.dir} cannot be made: {error}") from error
             self.write(config_file, self.describe)
         if group.master and mine:
             self.write(latest, os.path.basename(os.path.normpath(self.checkpoint)))
@@ -93,12 +108,12 @@ class RunFolder:
                         records.append(json.loads(line))
         return records
 
-    def rewind(self, step, cfg):
-        """Drop what an uninterrupted run would not have written by the end of `step` steps."""
-        evaluated = 0 < step and (step % cfg.eval_every == 0 or step >= cfg.steps)
-        keep = {"metrics.jsonl": step, "samples.jsonl": step, "eval.jsonl": step + evaluated}
-        for name, end in keep.items() if self.group.master else ():
+    def rewind(self, step, steps):
+        """Drop what an uninterrupted run of `steps` steps would not have written by the end of step number `step`."""
+        evaluated = step > 0 and (step % self.eval_every_before == 0 or step == steps)
+        for name, end in {"metrics.jsonl": step, "samples.jsonl": step, "eval.jsonl": step + evaluated}.items() if self.group.master else ():
             self.write(self.path(name), "".join(json.dumps(r) + "\n" for r in self.read(name) if r["step"] < end))
+        self.group.barrier()
 
     def save(self, step, policy, optimizer, parts):
         """Checkpoint after `step` steps. `latest` names it only when it is complete."""

@@ -17,23 +17,23 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+import eval
 import gdro
-from configurator import UsageError, configure, refuse
+from configurator import UsageError, check_knobs, configure, refuse
 from data import load_problems, within_length
 from eval import evaluate, load_eval_sets, table
 from gdro import DifficultyClassifier, PromptGDRO, RolloutGDRO, bin_means, prompt_signals
 from model import Group, full, load_policy, save_hf
 from reward import RIGHT, Grader, grade_all
-from rollout import ENGINES, Sampling, generate_all, make_engine, plan_updates, seed_of
+from rollout import Sampling, generate_all, make_engine, plan_updates, seed_of
 from runfolder import Clock, RunFolder, Stop, Tracker, free_mib, peak_mib
 
-CHOICES = {"loss_agg": ("prompt", "token"), "difficulty": gdro.DIFFICULTIES, "prompt_signal": gdro.SIGNALS, "arm_signal": gdro.SIGNALS,
-           "rollout_rule": gdro.RULES, "rollout_utility": gdro.UTILITIES, "engine": ENGINES, "logger": ("none", "wandb", "tensorboard")}
-POSITIVE = """steps eval_every save_every samples_every prompts_per_step max_prompt_len max_response_len eval_samples n_rollouts max_num_seqs temperature
-              lr updates_per_step adv_clip grad_clip n_bins passk history cpu_threads collective_timeout kv_cache_gib n_min prompt_weight_max""".split()
-WITHIN = {"prompt_gamma": (0, 1), "prompt_ema": (0, 1), "prompt_eta": (0, 100), "arm_gamma": (0, 1), "arm_ema": (0, 1), "arm_eta": (0, 100), "dual_lr": (0, 100),
-          "hysteresis": (0, 1), "clip_low": (0, 1), "clip_high": (0, 100), "kl_coef": (0, 100), "tis_cap": (0, 100), "weight_decay": (0, 1),
-          "eval_temperature": (0, 100), "eval_top_p": (0, 1), "eval_top_k": (0, 10**6)}
+CHOICES = eval.CHOICES | {"loss_agg": ("prompt", "token"), "difficulty": gdro.DIFFICULTIES, "prompt_signal": gdro.SIGNALS, "arm_signal": gdro.SIGNALS,
+                          "rollout_rule": gdro.RULES, "rollout_utility": gdro.UTILITIES, "logger": ("none", "wandb", "tensorboard")}
+AT_LEAST = eval.AT_LEAST | dict.fromkeys("steps eval_every save_every samples_every prompts_per_step updates_per_step n_bins history n_min prompt_weight_max".split(), 1)
+AT_LEAST |= {"n_rollouts": 2, "tis_cap": 0}  # a group of one has no advantage
+WITHIN = eval.WITHIN | dict.fromkeys("prompt_gamma prompt_ema arm_gamma arm_ema hysteresis clip_low weight_decay".split(), (0, 1))
+WITHIN |= dict.fromkeys("prompt_eta arm_eta dual_lr clip_high kl_coef".split(), (0, 100)) | dict.fromkeys("lr temperature adv_clip grad_clip".split(), (1e-12, 1e6))
 
 
 @dataclass
@@ -110,15 +110,7 @@ class Config:
     dual_lr: float = 0.05  # of exp3p: step of the shadow price (Eq 21)
 
     def __post_init__(self):
-        for key, allowed in CHOICES.items():
-            if getattr(self, key) not in allowed:
-                raise UsageError(f"{key}={getattr(self, key)!r}: choose one of {', '.join(allowed)}")
-        for key in POSITIVE:
-            if not getattr(self, key) > 0:
-                raise UsageError(f"{key}={getattr(self, key)} must be above 0")
-        for key, (low, high) in WITHIN.items():
-            if not low <= getattr(self, key) <= high:
-                raise UsageError(f"{key}={getattr(self, key)} must lie between {low} and {high}")
+        check_knobs(self, CHOICES, AT_LEAST, WITHIN)
         if self.prompts_per_step % self.updates_per_step:
             raise UsageError(f"prompts_per_step={self.prompts_per_step} must be a multiple of updates_per_step={self.updates_per_step}")
         if self.rollout_gdro and not self.n_min <= self.n_rollouts <= self.n_max:
@@ -126,6 +118,8 @@ class Config:
         if self.max_prompt_len + self.max_response_len > self.tokens_per_micro_batch:
             raise UsageError(f"tokens_per_micro_batch={self.tokens_per_micro_batch} must hold one sequence: at least max_prompt_len + max_response_len = "
                              f"{self.max_prompt_len + self.max_response_len}")
+        if self.rollout_gdro and self.rollout_rule == "exp3p" and self.arm_signal == "variance" and self.n_min == 1:
+            raise UsageError("arm_signal=variance needs n_min of at least 2: one rollout says nothing about variance, so its arm would never be charged")
         if self.passk > self.eval_samples:
             raise UsageError(f"passk={self.passk} cannot be estimated from eval_samples={self.eval_samples}: lower one or raise the other")
 
@@ -159,7 +153,7 @@ def token_weights(prompt_ids, lengths, cfg):
     part = cfg.prompts_per_step // cfg.updates_per_step
     if cfg.loss_agg == "token":
         return 1 / np.bincount(prompt_ids // part, lengths)[prompt_ids // part]
-    return 1 / (part * np.bincount(prompt_ids)[prompt_ids] * np.maximum(lengths, 1))
+    return 1 / (part * np.bincount(prompt_ids)[prompt_ids] * lengths)
 
 
 def prompts_of_step(seed, step, per_step, total):
@@ -206,7 +200,9 @@ def train(cfg, stop, group):
                                                                 cfg.arm_eta, cfg.arm_gamma, cfg.arm_ema, cfg.dual_lr)
     tracker, run = Tracker(cfg, group), RunFolder(cfg, group)
     start = run.load(policy, optimizer, parts) if run.checkpoint else 0
-    run.rewind(start, cfg)
+    if start > cfg.steps:
+        raise UsageError(f"steps={cfg.steps}, but {run.checkpoint} has done {start}: raise --steps")
+    run.rewind(start, cfg.steps)
     tracker.start()
     print_start(cfg, problems, without + long, eval_sets, policy, group)
     if run.checkpoint and group.master:
@@ -222,8 +218,8 @@ def train(cfg, stop, group):
                 tqdm.write(f"step {step}: {name}  " + "  ".join(f"{key} {value:.3f}" for key, value in scores.items()))
         engine.sleep()
 
-    if not run.checkpoint:
-        evaluate_now(0)
+    if start in (0, cfg.steps) and eval_sets and not any(r["step"] == start for r in run.read("eval.jsonl")):
+        evaluate_now(start)
     if start >= cfg.steps and group.master:
         print(f"nothing to do: {cfg.out_dir} has its {cfg.steps} steps; raise --steps to go on, or delete the folder to start afresh")
     P, hopeless = cfg.prompts_per_step, 0
@@ -292,7 +288,7 @@ def train(cfg, stop, group):
                     totals[name] += micro.sums(value).sum() / tokens
             grad_norms.append(full(torch.nn.utils.clip_grad_norm_(policy.parameters(), cfg.grad_clip)).item())
             if not np.isfinite(grad_norms[-1]):
-                raise RuntimeError(f"step {step}: the gradient norm is {grad_norms[-1]}; lower lr or look at samples.jsonl. The newest checkpoint is intact")
+                raise RuntimeError(f"step {step}: the gradient norm is {grad_norms[-1]}; try a lower lr. Checkpoints written before are intact")
             optimizer.step()
         memory |= free_mib(group, "update")
         *reduced, asked = group.sum([*totals.values(), *sequence_loss, stop.asked])  # the step's statistics, all at once
@@ -301,7 +297,7 @@ def train(cfg, stop, group):
 
         # ---------- 7 feed back: outcomes to the classifier and both adversaries ----------
         correct = np.bincount(prompt_id, rewards == RIGHT, minlength=P)  # [P]
-        prompt_loss = np.bincount(prompt_id, sequence_loss / np.maximum(lengths, 1), minlength=P) / counts  # [P] Eq 7
+        prompt_loss = np.bincount(prompt_id, sequence_loss / lengths, minlength=P) / counts  # [P] Eq 7
         classifier.observe(uids, correct, counts)
         signals = prompt_signals(correct, counts, classifier.success_rate(uids), prompt_loss)
         if cfg.prompt_gdro:

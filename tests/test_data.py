@@ -49,8 +49,8 @@ def test_local_files_load_and_incomplete_rows_are_counted(tmp_path, suffix):
 
 
 def test_id_and_group_columns_are_used_and_numbers_become_text(tmp_path):
-    path = write_jsonl(tmp_path / "a.jsonl", [{"prompt": "1+1=", "answer": 2, "id": 7, "group": "easy"}])
-    assert load_problems(path)[0] == [Problem("7", "1+1=", "2", "easy")]
+    path = write_jsonl(tmp_path / "a.jsonl", [{"prompt": "1+1=", "answer": 2, "id": 0, "group": 0}, {"prompt": "0+0=", "answer": 0}])
+    assert load_problems(path)[0][0] == Problem("0", "1+1=", "2", "0") and load_problems(path)[0][1].answer == "0"
 
 
 @pytest.mark.parametrize("rows, message", [
@@ -58,7 +58,9 @@ def test_id_and_group_columns_are_used_and_numbers_become_text(tmp_path):
     ([{"prompt": "1", "answer": None}], "no usable row"),
     ([{"question": "1", "answer": "1"}], r"row 1: needs the columns prompt and answer, has \['answer', 'question'\]"),
     (["text"], "row 1: .* has str"),
-    ([{"prompt": "1", "answer": "1"}, {"prompt": "1", "answer": "2"}], "row 2: .* occurs twice"),
+    ([{"prompt": "1", "answer": "1"}, {"prompt": "1", "answer": "2"}], "occurs twice"),
+    ([{"prompt": [{"role": "user"}], "answer": "1"}], "row 1, column prompt: needs text or a number, has list"),
+    ([{"prompt": "1", "answer": True}], "row 1, column answer: needs text or a number, has bool"),
 ])
 def test_bad_files_say_what_to_change(tmp_path, rows, message):
     with pytest.raises(ValueError, match=message):
@@ -70,6 +72,10 @@ def test_unreadable_names_say_what_there_is(tmp_path):
         load_problems("arithmetic")
     with pytest.raises(ValueError, match="no such file"):
         load_problems("nowhere.jsonl")
+    for name in ("latin.jsonl", "broken.parquet"):
+        (tmp_path / name).write_bytes(b"\xe9\xff")
+        with pytest.raises(ValueError, match=name + ": cannot be read"):
+            load_problems(str(tmp_path / name))
     (tmp_path / "torn.jsonl").write_text('{"prompt": "1", "answer": "1"}\n{"prompt": ')
     with pytest.raises(ValueError, match="line 2: not JSON"):
         load_problems(str(tmp_path / "torn.jsonl"))
@@ -94,3 +100,12 @@ def test_the_shipped_base_policy_has_the_success_rates_it_says(engine):
     rates = sorted(said.values(), reverse=True)
     assert rates[0] > 0.85 and 0.001 < rates[-1] < 0.004
     assert os.path.getsize("arith/base/model.safetensors") < 2e6
+
+
+def test_loaders_by_name_must_give_distinct_text_ids(monkeypatch):
+    import data
+
+    for uids in (["a", "a"], [1, 2]):
+        monkeypatch.setitem(data.DATASETS, "mine", lambda split: [Problem(uid, "B12=", "3") for uid in uids])
+        with pytest.raises(ValueError, match="occurs twice|is no text"):
+            load_problems("mine")

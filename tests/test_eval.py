@@ -80,7 +80,8 @@ def test_the_command_line_reports_the_base_policy(tmp_path, capsys):
 
 
 @pytest.mark.parametrize("argument, message", [
-    ("--passk=9", "pass@9"), ("--model=config", "no model in this folder"), ("--eval_sets=none.jsonl", "no such file"), ("--modle=x", "did you mean 'model'"),
+    ("--passk=9", "cannot be estimated from eval_samples=8"), ("--eval_temperature=-1", "between 0 and 100"), ("--eval_sets=", "nothing to evaluate"),
+    ("--output=none/result.json", "no such folder"), ("--max_response_len=0", "at least 1"), ("--model=config", "no model in this folder"), ("--eval_sets=none.jsonl", "no such file"), ("--modle=x", "did you mean 'model'"),
 ])
 def test_the_command_line_refuses_with_one_line(argument, message, capsys):
     with pytest.raises(SystemExit) as stop:

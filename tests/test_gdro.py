@@ -78,7 +78,9 @@ def test_signals_point_at_the_hard_prompts():
     assert set(signals) == set(SIGNALS)
     assert signals["error"].tolist() == [1, 0.5, 0]
     assert signals["variance"].tolist() == pytest.approx([0, 1 / 3, 0])  # unbiased
-    assert np.all(np.diff(signals["nll"]) < 0)
+    assert signals["nll"] == pytest.approx(-np.log([0.1, 0.5, 0.9]))
+    single = prompt_signals([1, 0], [1, 1], np.array([0.0, 0.5]), [0.0, 0.0])
+    assert np.isnan(single["variance"]).all() and single["nll"][0] == pytest.approx(-np.log(0.01))
 
 
 def test_the_variance_signal_is_unbiased_whatever_the_allocation():
@@ -130,6 +132,38 @@ def test_first_visit_sets_the_score_and_later_ones_move_it():
     assert player.score[0] == pytest.approx(0.3) and np.isnan(player.score[1])
     player.update([0, 1], [1.0, 0.5])
     assert player.score[:2] == pytest.approx([0.9 * 0.3 + 0.1, 0.5])
+
+
+def test_extreme_strength_stays_finite():
+    for score in (10.0, -10.0, 1e6):
+        player = PromptGDRO(eta=100.0)
+        player.update([0, 1], [score, 0.0])
+        w = player.weights([0, 1, 5])
+        assert np.isfinite(w).all() and np.all(w > 0)
+
+
+def test_a_bin_without_a_score_counts_like_the_mean_of_the_others():
+    player = PromptGDRO(n_bins=3, eta=1.0, gamma=0.0)
+    player.update([0, 1], [0.0, 1.0])
+    assert player.q()[2] == pytest.approx(np.exp(0.5) / (1 + np.exp(1) + np.exp(0.5)))
+
+
+def test_per_share_divides_by_the_share_of_the_step():
+    player = PromptGDRO(n_bins=3, per_share=True)
+    player.update([0] * 8 + [1, -1], [0.4] * 8 + [0.4, 9.0])
+    assert player.score[:2] == pytest.approx([0.4 / 0.8, 0.4 / 0.1])
+    player.update([0] * 99 + [2], [0.4] * 100)
+    assert player.score[2] == pytest.approx(0.4 / 0.02)  # the floor
+
+
+def test_arms_pay_the_price_of_their_rollouts():
+    player = RolloutGDRO(2, n_mean=4, n_min=2, n_max=6, rule="exp3p", ema=0.5)
+    player.price = 0.1
+    player.update([0], [6], [1.0])
+    assert player.loss[0, 4] == pytest.approx(0.5 * (1.0 + 0.1 * 6))
+    player.price = 0.0
+    player.update([0, 0], [2, 2], [0.0, 0.0])
+    assert player.price == 0.0  # never negative
 
 
 def test_omega_as_printed_is_exp_of_eta_times_the_clipped_score():

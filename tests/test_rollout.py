@@ -1,11 +1,13 @@
 """Claims about the plain engine, sampling and micro-batch planning."""
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rollout import Rollout, Sampling, TorchEngine, draw, pad_batch, plan_micro_batches, seed_of
+from rollout import Rollout, Sampling, TorchEngine, draw, pad_batch, plan_micro_batches, seed_of, stop_ids, text_of
 
 
 def seeds_for(prompts, count=lambda i: 1 + i % 5):
@@ -101,6 +103,16 @@ def test_an_empty_response_is_one_stop_token_and_empty_text(prompts):
     engine.stop_ids = torch.tensor([0])  # all logits equal 0; with temperature 0 the first token wins
     rollouts = engine.generate(prompts[:2], [[1], [2]], Sampling(9, temperature=0))
     assert [(r.response_ids, r.text, r.finished) for r in rollouts] == [([0], "", True)] * 2
+
+
+def test_special_tokens_inside_a_response_are_seen_by_the_grader(engine):
+    ids = engine.tokenizer("12")["input_ids"]
+    assert text_of(engine.tokenizer, ids + [1], True) == "12" and text_of(engine.tokenizer, ids[:1] + [0] + ids[1:] + [1], True) == "1<pad>2"
+
+
+def test_stop_ids_are_those_of_tokenizer_and_generation_config(engine):
+    for more, ids in ((None, [1]), (7, [1, 7]), ([9, 1], [1, 9])):
+        assert stop_ids(SimpleNamespace(eos_token_id=more), engine.tokenizer) == ids
 
 
 def test_sync_takes_over_the_weights_and_wants_all_of_them(prompts, policy):

@@ -160,11 +160,18 @@ def test_resume_from_a_path_and_refusals(tmp_path, capsys):
     assert "already holds a run: --resume=auto" in refused(out)
     error = refused(out, "--resume=auto", "--lr=1.0", "--n_bins=5")
     assert f"lr: {Config.lr} -> 1.0" in error and "n_bins: 10 -> 5" in error
-    assert "no checkpoint there" in refused(out, "--resume=" + str(tmp_path))
+    assert "there is no checkpoint" in refused(out, "--resume=" + str(tmp_path))
     assert metrics_of(out) == whole  # nothing was lost
     assert run(out, f"--resume={out}/ckpt/step_000002") == whole
-    assert [m["step"] for m in run(tmp_path / "fork", f"--resume={out}/ckpt/step_000002")] == [2, 3]
-    shutil.copytree(out, tmp_path / "other")
+    fork = [tmp_path / "fork", f"--resume={out}/ckpt/step_000002"]
+    assert [m["step"] for m in run(*fork)] == [2, 3]
+    shutil.rmtree(tmp_path / "fork" / "ckpt")  # as if killed before its first checkpoint
+    assert [m["step"] for m in run(*fork)] == [2, 3]
+    shutil.rmtree(tmp_path / "fork" / "ckpt")
+    assert [m["step"] for m in run(tmp_path / "fork", "--resume=auto")] == [2, 3]
+    (out / "ckpt" / "latest").write_text("step_000009")
+    assert "there is no checkpoint" in refused(out, "--resume=auto")
+    run(tmp_path / "other", steps=1)
     assert "belongs to another one" in refused(tmp_path / "other", f"--resume={out}/ckpt/step_000002")
 
 
@@ -176,8 +183,29 @@ def test_resuming_a_finished_run_changes_nothing(tmp_path):
     assert lines_of(tmp_path / "run") == before and before["eval.jsonl"].count("\n") == 3  # after 0, 2 and 3 steps
 
 
-def test_auto_without_a_checkpoint_starts_afresh(tmp_path):
-    assert len(run(tmp_path / "run", "--resume=auto", steps=1)) == 1
+def test_auto_without_a_checkpoint_starts_afresh_and_never_over_another_run(tmp_path, capsys):
+    out = tmp_path / "run"
+    assert len(run(out, "--resume=auto", steps=2)) == 2
+    shutil.rmtree(out / "ckpt")  # killed before its first checkpoint
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "metrics.jsonl").write_text("{}")
+    for arguments, message in (([out, "--resume=auto", "--lr=1.0"], "lr: "), ([tmp_path / "full", "--resume=auto"], "holds no run"), ([tmp_path / "full"], "holds no run")):
+        with pytest.raises(SystemExit):
+            run(*arguments)
+        assert message in capsys.readouterr().err
+    assert len(metrics_of(out)) == 2 and (tmp_path / "full" / "metrics.jsonl").read_text() == "{}"
+    assert len(run(out, "--resume=auto", steps=3)) == 3
+
+
+def test_evaluations_survive_a_resume_with_another_interval(tmp_path):
+    arguments = ["--prompts_per_step=16", "--eval_samples=2", "--passk=1"]
+    steps = lambda: [json.loads(line)["step"] for line in open(tmp_path / "run" / "eval.jsonl")]
+    run(tmp_path / "run", *arguments, "--eval_every=2", steps=4, tiny=[])
+    run(tmp_path / "run", *arguments, "--eval_every=3", "--resume=auto", steps=6, tiny=[])
+    assert steps() == [0, 2, 4, 6]
+    with pytest.raises(SystemExit):
+        run(tmp_path / "run", *arguments, "--resume=auto", steps=3, tiny=[])  # fewer than done
+    assert steps() == [0, 2, 4, 6]
 
 
 def start(out, *arguments):
@@ -235,6 +263,7 @@ def test_truncated_responses_and_left_out_rows_are_counted(tmp_path, capsys):
     (["--model=config"], "no model in this folder"),
     (["--model=no/such-model"], "neither a model folder nor a hub model"),
     (["--reward=exakt"], "there are exact"),
+    (["--out_dir=LICENSE/run"], "cannot be made"),
     (["--logger=wandb"], "pip install wandb"),
 ])
 def test_bad_input_stops_with_one_line_and_leaves_no_run_behind(tmp_path, capsys, monkeypatch, arguments, message):
@@ -243,7 +272,7 @@ def test_bad_input_stops_with_one_line_and_leaves_no_run_behind(tmp_path, capsys
     for key, value in names.items():
         arguments = [a.replace(key, value) for a in arguments]
     with pytest.raises(SystemExit) as stop:
-        run(tmp_path / "run", *arguments)
+        main([*TINY, f"--out_dir={tmp_path}/run", "--steps=1", *arguments])
     error = capsys.readouterr().err
     assert stop.value.code == 2 and message in error.splitlines()[-1]
     assert not (tmp_path / "run").exists()
