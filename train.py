@@ -42,9 +42,9 @@ class Config:
     out_dir: str = "out/arith_grpo"  # the run folder; refuses a folder that holds another run
     resume: str = ""  # auto: newest checkpoint in out_dir, or a fresh start if there is none; or the path of a checkpoint
     seed: int = 0  # every sample, permutation and bootstrap is a function of it
-    steps: int = 120  # rounds of the eight-part loop in the whole run, resumed ones included
-    eval_every: int = 30  # steps; also before the first and after the last
-    save_every: int = 30  # steps between checkpoints; also after the last
+    steps: int = 100  # rounds of the eight-part loop in the whole run, resumed ones included
+    eval_every: int = 25  # steps; also before the first and after the last
+    save_every: int = 25  # steps between checkpoints; also after the last
     samples_every: int = 10  # steps between two full samples written to samples.jsonl
     logger: str = "none"  # none | wandb | tensorboard, beside metrics.jsonl
     device: str = "auto"  # auto: cuda if there is one; or cpu, cuda
