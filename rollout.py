@@ -53,7 +53,7 @@ class Engine:
         def watched():
             for name, tensor in named_tensors:
                 if not torch.isfinite(tensor).all():
-                    raise RuntimeError(f"sync gate: the trainer's {name} is not finite; the last update went wrong, nothing was sent")
+                    raise RuntimeError(f"sync gate: the trainer's {name} is not finite: the last update went wrong; try a lower lr")
                 names.add(name)
                 if name in self.probes:
                     sent[name] = tensor.detach().flatten()[:4096].to(self.dtype).cpu()
@@ -238,13 +238,12 @@ def checkpoint_names(model):
     """(Hugging Face names of all weights of a vLLM model, some whose tensor is not fused with others and can be compared)."""
     fused, names, single = getattr(model, "packed_modules_mapping", {}), set(), []
     for name, parameter in model.named_parameters(remove_duplicate=False):
-        parts = next((parts for whole, parts in fused.items() if f".{whole}." in name), None)
-        if parts is None:
+        whole = next((whole for whole in fused if f".{whole}." in name), None)
+        if whole is None:
             names.add(name)
             single += [name] * (parameter.numel() > 0)  # on a CPU, linear weights are repacked out of sight
         else:
-            whole = next(whole for whole in fused if f".{whole}." in name)
-            names |= {name.replace(f".{whole}.", f".{part}.") for part in parts}
+            names |= {name.replace(f".{whole}.", f".{part}.") for part in fused[whole]}
     return names, single[:: max(len(single) // 4, 1)]
 
 

@@ -20,7 +20,7 @@ def gradient(group, model="arith/base"):
     cfg = Config(prompts_per_step=2, updates_per_step=1, kl_coef=0.1, tokens_per_micro_batch=30)
     ids, lengths = np.array([r.prompt_id for r in rollouts]), np.array([len(r.response_ids) for r in rollouts])
     advantages, per_token = group_advantages(ids, [r.reward for r in rollouts], 5.0), token_weights(ids, lengths, cfg)
-    policy, _ = load_policy(model, group)
+    policy, _ = load_policy(model, group, checkpointing=group.world > 1)
     [micros] = plan_updates(rollouts, 2, 1, cfg.tokens_per_micro_batch, "cpu", group.rank, group.world)
     total, statistics = 0.0, np.zeros(8)
     for micro in micros:
@@ -66,6 +66,14 @@ def export(group):
     return found
 
 
+def sync(group):
+    """The sync gate on each rank's vLLM, with the sharded policy of the folder MODELS -> the names that arrived."""
+    engine = rollout.make_engine(Config(model=os.environ["MODELS"], engine="vllm", kv_cache_gib=0.0625), group)
+    policy, _ = load_policy(os.environ["MODELS"], group)
+    engine.sync(policy.named_tensors())
+    return sorted(engine.names)
+
+
 def greedy(group):
     """prompt -> greedy response ids of vLLM on the folder MODELS, loaded from its files."""
     engine = rollout.make_engine(Config(model=os.environ["MODELS"], engine="vllm", kv_cache_gib=0.0625), group)
@@ -78,7 +86,7 @@ if __name__ == "__main__":
     if "PER_HOST" in os.environ:  # as if the ranks were on several hosts
         os.environ["LOCAL_WORLD_SIZE"] = os.environ["PER_HOST"]
     group = Group(Config(collective_timeout=60))
-    result = {"gradient": gradient, "uneven": uneven, "disagree": disagree, "export": export, "greedy": greedy}[sys.argv[1]](group)
+    result = {"gradient": gradient, "uneven": uneven, "disagree": disagree, "export": export, "greedy": greedy, "sync": sync}[sys.argv[1]](group)
     if group.rank == group.world - 1:
         torch.save(result, sys.argv[2])
     group.close()

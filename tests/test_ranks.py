@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ import torch
 from rank_checks import gradient
 
 from model import Group, load_hf, load_policy
-from rollout import deal
+from rollout import deal, generate_all
 from test_train import TINY, metrics_of, run
 from train import Config
 
@@ -47,6 +48,22 @@ def test_dealing_covers_everything_and_balances_tokens():
     load = [sum(lengths[i] for i in own) for own in dealt]
     assert max(load) - min(load) <= max(lengths)
     assert deal([], 2) == [[], []]
+
+
+@pytest.mark.parametrize("world", [1, 2, 3, 8])
+def test_every_rank_samples_its_share_and_no_rollout_twice(world):
+    """Counts 0 to 6 a prompt; ranks differ by at most one rollout, and what they sample together is what one would."""
+    seeds = [[(i, j) for j in range(n)] for i, n in enumerate([3, 0, 6, 1, 2, 5])]
+
+    class Engine:
+        def generate(self, prompts, seeds, sampling, progress):
+            return [SimpleNamespace(prompt_id=i, sample=j, seed=seed) for i, of_prompt in enumerate(seeds) for j, seed in enumerate(of_prompt)]
+
+    shares = [generate_all(Engine(), [[0]] * 6, seeds, None, SimpleNamespace(rank=rank, world=world, master=True, gather=lambda mine: mine)) for rank in range(world)]
+    assert max(map(len, shares)) - min(map(len, shares)) <= 1
+    together = [r for share in shares for r in share]
+    assert [r.seed for r in together] == [seed for of_prompt in seeds for seed in of_prompt]
+    assert all((r.prompt_id, r.sample) == r.seed for r in together)
 
 
 @pytest.mark.parametrize("ranks, name, mesh", [(2, "gradient", (2,)), (3, "uneven", (3,)), (4, "gradient", (2, 2))])

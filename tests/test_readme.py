@@ -50,8 +50,8 @@ def test_the_eight_steps_are_the_banners():
 
 def test_the_table_of_differences_states_the_defaults():
     defaults = {f.name: f.default for f in dataclasses.fields(Config)}
-    rows = re.findall(r"^\| `(\w+)` \| `(\w+)` \| `(\w+)` \|", README, re.M)
-    assert len(rows) == 5
+    rows = re.findall(r"^\| `(\w+)` \| `([\w.]+)` \| `([\w.]+)` \|", README, re.M)
+    assert len(rows) == 8
     for name, default, papers in rows:
         assert str(defaults[name]) == default
         parse(Config, [f"--{name}={papers.lower()}"])

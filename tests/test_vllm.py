@@ -126,6 +126,18 @@ def test_it_trains_with_all_gates_on_and_the_export_loads(tmp_path):
     assert len(greedy) > 5
 
 
+def test_an_untied_head_arrives_too(tmp_path):
+    """Like Qwen3-8B's; the shared model above is tied like 1.7B and 4B."""
+    from transformers import AutoTokenizer, Qwen3Config, Qwen3ForCausalLM
+
+    hf = Qwen3ForCausalLM(Qwen3Config(vocab_size=512, hidden_size=64, intermediate_size=128, num_hidden_layers=2, num_attention_heads=2, num_key_value_heads=1,
+                                      head_dim=32, max_position_embeddings=64, tie_word_embeddings=False))
+    hf.save_pretrained(tmp_path / "model")
+    AutoTokenizer.from_pretrained("arith/base").save_pretrained(tmp_path / "model")
+    torchrun(2, "tests/rank_checks.py", "sync", str(tmp_path / "names.pt"), MODELS=str(tmp_path / "model"))
+    assert torch.load(tmp_path / "names.pt", weights_only=False) == sorted(hf.state_dict())
+
+
 def test_without_vllm_the_error_says_what_to_install(monkeypatch):
     import sys
 
