@@ -105,6 +105,15 @@ def test_two_ranks_give_the_metrics_of_one_and_either_resumes_the_other(tmp_path
         assert torch.allclose(weights[1][key], value, atol=1e-4) and torch.allclose(weights[2][key], value, atol=1e-4)
 
 
+def test_evaluation_over_ranks_is_that_of_one(tmp_path):
+    import eval as evaluation
+
+    arguments = ["--eval_samples=2", "--passk=1"]
+    done = torchrun(2, "eval.py", *arguments, f"--output={tmp_path}/two.json")
+    assert done.stdout.count("worst group") == 1  # one rank prints
+    assert json.loads((tmp_path / "two.json").read_text())["results"] == evaluation.main(arguments)
+
+
 def test_a_killed_rank_stops_the_run_and_torchrun_restarts_it_from_the_checkpoint(tmp_path):
     out = tmp_path / "run"
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--standalone", "--max_restarts=1", "train.py", *TINY,
