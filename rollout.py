@@ -181,7 +181,7 @@ class VLLMEngine(Engine):
         self.names, self.probes = self.private("names")
 
     def private(self, what, argument=None):
-        """Every call that reaches past vLLM's public generate(): written against 0.26 and 0.30, the place to mend for another version."""
+        """Every call that reaches past vLLM's public generate(): written for 0.30, the place to mend for another version."""
         if what == "load":  # one call with all tensors: one a tensor would corrupt the fused layers
             self.llm.collective_rpc("reload_weights", kwargs={"weights_iterator": iter(argument)})
             self.llm.reset_prefix_cache()  # cached prefixes belong to the old weights

@@ -58,6 +58,9 @@ class RunFolder:
         mine = self.checkpoint and os.path.dirname(os.path.abspath(self.checkpoint)) == os.path.abspath(self.path("ckpt"))
         if self.checkpoint and here and not mine and self.checkpoint != parent:
             raise UsageError(f"{self.dir} already holds a run and {self.checkpoint} belongs to another one: continue it in its own folder or in a new --out_dir")
+        done = read_json(os.path.join(self.checkpoint, "state.json"))["step"] if self.checkpoint else 0
+        if done > cfg.steps:
+            raise UsageError(f"steps={cfg.steps}, but {self.checkpoint} has done {done}: raise --steps")
         before = read_json(os.path.join(self.checkpoint, "config.json")) if self.checkpoint else here
         if before:  # also without a checkpoint: the lines of another run would be dropped
             now = dataclasses.asdict(cfg)
@@ -193,7 +196,7 @@ def free_mib(group, phase):
 
 
 def peak_mib(group):
-    """Peak memory so far: PyTorch's on a GPU (vLLM's pool included), the process's on a CPU."""
+    """Peak memory so far: PyTorch's on a GPU, the process's on a CPU."""
     return torch.cuda.max_memory_allocated() / 2**20 if group.device == "cuda" else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
 
 

@@ -200,8 +200,6 @@ def train(cfg, stop, group):
                                                                 cfg.arm_eta, cfg.arm_gamma, cfg.arm_ema, cfg.dual_lr)
     tracker, run = Tracker(cfg, group), RunFolder(cfg, group)
     start = run.load(policy, optimizer, parts) if run.checkpoint else 0
-    if start > cfg.steps:
-        raise UsageError(f"steps={cfg.steps}, but {run.checkpoint} has done {start}: raise --steps")
     run.rewind(start, cfg.steps)
     tracker.start()
     print_start(cfg, problems, without + long, eval_sets, policy, group)
@@ -363,7 +361,7 @@ def check_agreement(group, step, uids, counts):
 
 def check_mismatch(mismatch):
     """Gate on the mean |log-probability trainer - engine| of the sampled tokens: 1e-6 in float32, about 0.03 for a large bf16 model."""
-    if mismatch > 0.2:
+    if not mismatch <= 0.2:  # NaN too
         raise RuntimeError(f"engine and trainer disagree by {mismatch:.3f} nats a token: the engine's weights are stale, or its temperature, "
                            "truncation or tokenizer differs from the trainer's. Training on would follow a false gradient")
     if mismatch > 0.05:

@@ -203,9 +203,10 @@ def test_evaluations_survive_a_resume_with_another_interval(tmp_path):
     run(tmp_path / "run", *arguments, "--eval_every=2", steps=4, tiny=[])
     run(tmp_path / "run", *arguments, "--eval_every=3", "--resume=auto", steps=6, tiny=[])
     assert steps() == [0, 2, 4, 6]
+    before = (tmp_path / "run" / "config.json").read_text()
     with pytest.raises(SystemExit):
         run(tmp_path / "run", *arguments, "--resume=auto", steps=3, tiny=[])  # fewer than done
-    assert steps() == [0, 2, 4, 6]
+    assert steps() == [0, 2, 4, 6] and (tmp_path / "run" / "config.json").read_text() == before
 
 
 def start(out, *arguments):
@@ -282,8 +283,9 @@ def test_the_parity_gate_warns_and_stops(capsys):
     check_mismatch(0.01)
     check_mismatch(0.1)
     assert "disagree by 0.100 nats" in capsys.readouterr().out
-    with pytest.raises(RuntimeError, match="stale"):
-        check_mismatch(0.3)
+    for mismatch in (0.3, float("nan")):
+        with pytest.raises(RuntimeError, match="stale"):
+            check_mismatch(mismatch)
 
 
 def test_truncated_training_samples_are_refused():
