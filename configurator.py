@@ -1,4 +1,5 @@
-"""Turns `config/a.py config/b.py --key=value` into a typed dataclass. Later wins. Anything unclear stops with one line and a hint."""
+"""Turns `config/a.py config/b.py --key=value` into a typed dataclass. Later wins; a preset comes before all of them. Anything unclear stops
+with one line and a hint."""
 import contextlib
 import dataclasses
 import difflib
@@ -48,7 +49,7 @@ def check_knobs(cfg, choices, at_least, within):
     """UsageError for a knob outside `choices` (name -> allowed), below `at_least` or not `within` (name -> low, high); NaN is outside."""
     for key, allowed in choices.items():
         if getattr(cfg, key) not in allowed:
-            raise UsageError(f"{key}={getattr(cfg, key)!r}: choose one of {', '.join(allowed)}")
+            raise UsageError(f"{key}={getattr(cfg, key)!r}: choose one of {', '.join(map(str, filter(None, allowed)))}" + (", or leave it empty" if "" in allowed else ""))
     for key, low in at_least.items():
         if not getattr(cfg, key) >= low:
             raise UsageError(f"{key}={getattr(cfg, key)} must be at least {low}")
@@ -94,4 +95,5 @@ def parse(config_class, argv):
         else:
             key, value = arg[2:].split("=", 1)
             values[key] = typed(config_class, key, value, "command line")
-    return config_class(**values)
+    preset = getattr(config_class, "presets", {}).get(values.get("preset"), {})  # an unknown preset: the dataclass's own check
+    return config_class(**preset | values)

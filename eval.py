@@ -2,9 +2,13 @@
 Evaluates a model: mean@n, unbiased pass@k, per group and for the worst group, with 95 % intervals.
 $ python eval.py --model=out/arith_gdro/hf
 $ python eval.py --model=out/arith_gdro/hf --eval_sets=my.jsonl --eval_samples=16 --passk=4
-$ torchrun --nproc_per_node=8 eval.py --model=out/arith_gdro/hf             # questions spread over ranks
+$ torchrun --nproc_per_node=8 eval.py config/eval_paper.py --model=out/mine/best --output=mine.json      # the paper's benchmarks
+$ python eval.py --compare=grpo.json,mine.json                             # runs side by side, gains over the first
 $ python eval.py --help
 """
+import dataclasses
+import glob
+import hashlib
 import json
 import os
 import sys
@@ -13,29 +17,34 @@ from dataclasses import dataclass
 import numpy as np
 
 from configurator import UsageError, check_knobs, configure, refuse
-from data import load_problems, within_length
-from model import Group
-from reward import RIGHT, Grader, grade_all
-from rollout import ENGINES, Sampling, generate_all, make_engine, seed_of
+from data import Gated, load_set, said, split_name
+from model import Group, load_policy, load_tokenizer, load_weights
+from reward import Grader, close_graders, grade, string_match
+from rollout import ENGINES, Sampling, generate_share, make_engine, seed_of
 
 
 CHOICES = {"engine": ENGINES, "device": ("auto", "cpu", "cuda")}
-AT_LEAST = dict.fromkeys("eval_samples passk max_prompt_len max_response_len max_num_seqs cpu_threads collective_timeout".split(), 1) | {"seed": 0}
-WITHIN = {"eval_temperature": (0, 100), "eval_top_p": (1e-6, 1), "eval_top_k": (0, 1e6), "kv_cache_gib": (1e-3, 1e3)}
+AT_LEAST = dict.fromkeys("eval_samples passk max_prompt_len max_response_len max_num_seqs cpu_threads collective_timeout grade_workers".split(), 1) | {"seed": 0}
+WITHIN = {"eval_temperature": (0, 100), "eval_top_p": (1e-6, 1), "eval_top_k": (0, 1e6), "kv_cache_gib": (1e-3, 1e3), "grade_timeout": (0.1, 3600)}
+AT_ONCE = 8192  # samples between two records of an evaluation that can be resumed
 
 
 @dataclass
 class EvalConfig:
     # what
-    model: str = "arith/base"  # folder of Hugging Face files (a run's hf/, say) or a hub id
+    model: str = "arith/base"  # folder of Hugging Face files (a run's hf/ or best/), a checkpoint (out/run/ckpt/step_000100), or a hub id
     engine: str = "auto"  # auto: vllm on GPUs, torch on CPUs | vllm | torch: plain PyTorch sampling
     kv_cache_gib: float = 4.0  # vllm: GiB of key-value cache a rank
     eager: bool = False  # vllm: no CUDA graphs: starts sooner, samples slower
     collective_timeout: int = 1800  # seconds that ranks wait for each other
     device: str = "auto"  # auto: cuda if there is one; or cpu, cuda
     cpu_threads: int = 1  # PyTorch's threads on a CPU; small models are fastest with 1
-    eval_sets: str = "arith"  # comma-separated: arith, or paths to .jsonl or .parquet files
-    reward: str = "exact"  # grader, see reward.py
+    eval_sets: str = "arith"  # comma-separated: names (math500, aime24, ...), owner/name of the hub, paths; see data.py
+    data_dir: str = "problems"  # where named sets are looked for before the hub, as math500.jsonl or .parquet or .csv
+    template: str = "auto"  # prompt: bare | boxed: with an instruction | chat: boxed, in the model's chat format | a text with {question}; auto: bare for arith, else boxed
+    reward: str = "auto"  # exact | math | path.py:function; auto: exact for arith, else math
+    grade_workers: int = 2  # grading processes a rank, except for exact
+    grade_timeout: float = 5.0  # seconds an answer may take to grade
     # how
     eval_samples: int = 8  # n, responses a question
     passk: int = 8  # k of pass@k, at most eval_samples
@@ -46,7 +55,8 @@ class EvalConfig:
     max_response_len: int = 12  # tokens; longer responses are cut
     max_num_seqs: int = 256  # sequences decoded at once
     seed: int = 0  # seeds the samples and the bootstrap
-    output: str = ""  # file to write the result to, as JSON; empty for none
+    output: str = ""  # file for the result, as JSON; with one, an evaluation that was stopped goes on where it was
+    compare: str = ""  # comma-separated results of earlier evaluations: print them side by side and evaluate nothing
 
     def __post_init__(self):
         check_knobs(self, CHOICES, AT_LEAST, WITHIN)
@@ -86,66 +96,264 @@ def summarize(n_correct, groups, n, k, seed=0):
             "worst_group": worst, f"worst_group/mean@{n}": per_group[worst][f"mean@{n}"], "groups": per_group}
 
 
-def load_eval_sets(cfg, tokenizer):
-    """name -> (problems, prompt token ids, number of rows left out) of every set in cfg.eval_sets."""
+def load_eval_sets(cfg, tokenizer, group):
+    """name -> ProblemSet of every set in cfg.eval_sets. A gated set without a token is skipped with one line."""
     sets = {}
     for name in filter(None, map(str.strip, cfg.eval_sets.split(","))):
-        problems, without = load_problems(name, "eval")
-        problems, ids, long = within_length(problems, tokenizer, cfg.max_prompt_len)
-        sets[name] = problems, ids, without + long
+        try:
+            sets[name] = group.on_master(lambda: load_set(name, "eval", cfg, tokenizer))
+        except Gated as error:
+            if group.master:
+                print(f"skipped {name}: {error}")
+    if not sets and cfg.eval_sets.strip(", "):
+        raise UsageError(f"eval_sets={cfg.eval_sets}: none of them can be loaded")
     return sets
 
 
-def evaluate(cfg, engine, grader, sets, group):
-    """Sample and grade every set with the engine's present weights -> name -> result of `summarize`. Questions keep their seeds from
-    one call to the next, so that two policies are compared on the same random numbers."""
+def make_graders(cfg, names):
+    """One Grader for each different name of `names`, by name."""
+    return {name: Grader(name, cfg.grade_workers, cfg.grade_timeout) for name in dict.fromkeys(names)}
+
+
+def measure(cfg, engine, grader, name, problems, prompt_ids, group):
+    """Sample and grade cfg.eval_samples responses of each problem -> lists over the problems, the same on every rank: right, right as a
+    string, without an answer, timed out in grading, truncated, tokens."""
     sampling = Sampling(cfg.max_response_len, cfg.eval_temperature, cfg.eval_top_p, cfg.eval_top_k)
+    seeds = [[seed_of(cfg.seed, "eval", name, p.uid, j) for j in range(cfg.eval_samples)] for p in problems]
+    rollouts = generate_share(engine, prompt_ids, seeds, sampling, group, f"evaluate {name}")
+    grade(grader, rollouts, problems)
+    outcomes = [(r.prompt_id, r.verdict == "right", grader.name == "math" and string_match(r.text, problems[r.prompt_id].answer), r.verdict == "no_answer",
+                 r.verdict == "timeout", not r.finished, len(r.response_ids)) for r in rollouts]
+    problem, *columns = np.array(group.gather(outcomes), int).reshape(-1, 7).T
+    names = ("right", "string_right", "no_answer", "timeout", "truncated", "tokens")
+    return {key: np.bincount(problem, column, len(problems)).astype(int).tolist() for key, column in zip(names, columns)}
+
+
+def evaluate(cfg, engine, graders, sets, group, kept=None):
+    """Sample and grade every set with the engine's present weights -> name -> result of `summarize`. Questions keep their seeds from
+    one call to the next, so that two policies are compared on the same random numbers. `kept`: a Kept, to go on where it was stopped."""
     results = {}
-    for name, (problems, ids, left_out) in sets.items():
-        seeds = [[seed_of(cfg.seed, "eval", name, p.uid, j) for j in range(cfg.eval_samples)] for p in problems]
-        rollouts = generate_all(engine, ids, seeds, sampling, group, f"evaluate {name}")
-        rewards = grade_all(grader, rollouts, problems, group)
-        right = np.bincount([r.prompt_id for r in rollouts], weights=rewards == RIGHT, minlength=len(problems))
-        results[name] = summarize(right, [p.group for p in problems], cfg.eval_samples, cfg.passk, cfg.seed)
-        results[name] |= {"left_out": left_out, "truncated": float(np.mean([not r.finished for r in rollouts])),
-                          "sampling": {"temperature": sampling.temperature, "top_p": sampling.top_p, "top_k": sampling.top_k}}
+    for name, data in sets.items():
+        total, size = {}, max(AT_ONCE // cfg.eval_samples, 1)
+        for start in range(0, len(data.problems), size):
+            part = kept and kept.find(name, start)
+            if not part:
+                part = measure(cfg, engine, graders[data.reward], name, data.problems[start : start + size], data.prompt_ids[start : start + size], group)
+                if kept:
+                    kept.add(name, start, part)
+            for key, values in part.items():
+                total[key] = total.get(key, []) + values
+        groups, n = [p.group for p in data.problems], cfg.eval_samples
+        results[name] = summarize(total["right"], groups, n, cfg.passk, cfg.seed)
+        if data.reward == "math":
+            as_string = summarize(total["string_right"], groups, n, cfg.passk, cfg.seed)
+            results[name] |= {f"string/{key}": as_string[key] for key in (f"mean@{n}", f"pass@{cfg.passk}")} | {"string_right": total["string_right"]}
+        share = lambda key: sum(total[key]) / n / len(groups)
+        results[name] |= {"no_answer": share("no_answer"), "timeout": share("timeout"), "truncated": share("truncated"), "response_len": share("tokens"),
+                          "left_out": dict(data.left_out), "right": total["right"], "reward": data.reward,
+                          "sampling": {"n": n, "temperature": cfg.eval_temperature, "top_p": cfg.eval_top_p, "top_k": cfg.eval_top_k, "max_tokens": cfg.max_response_len}}
     return results
 
 
-def table(columns):
-    """Lines of a table: `columns` maps a heading to a result of `evaluate`; rows are the metrics, then the groups."""
+class Kept:
+    """What a stopped evaluation has done so far: lines beside the output, the first of which says what it is an evaluation of."""
+
+    def __init__(self, path, identity, group):
+        self.path, self.group, self.parts = path, group, {}
+        lines = group.on_master(self.read)
+        if lines and lines[0] != identity:
+            raise UsageError(f"{path} belongs to another evaluation ({', '.join(differing(lines[0], identity))} differ): delete it, or give another --output")
+        self.parts = {(line["set"], line["start"]): line["part"] for line in lines[1:]}
+        if not lines:
+            self.append(identity)
+
+    def read(self):
+        if not os.path.exists(self.path):
+            return []
+        with open(self.path) as file:
+            whole = [line for line in file if line.endswith("\n")]  # a kill may tear the last
+        with open(self.path, "w") as file:
+            file.writelines(whole)
+        return [json.loads(line) for line in whole]
+
+    def append(self, record):
+        if self.group.master:
+            with open(self.path, "a") as file:
+                file.write(json.dumps(record) + "\n")
+
+    def find(self, name, start):
+        return self.parts.get((name, start))
+
+    def add(self, name, start, part):
+        self.append({"set": name, "start": start, "part": part})
+
+
+def differing(a, b):
+    return [key for key in {**a, **b} if a.get(key) != b.get(key)]
+
+
+def identity_of(cfg, sets):
+    """What a result depends on: the knobs, the problems, and the files of the weights."""
+    free = ("output", "compare", "collective_timeout", "cpu_threads", "max_num_seqs", "kv_cache_gib", "eager", "grade_workers", "device")
+    problems = {name: hashlib.sha256(repr([(p.uid, p.prompt, p.answer) for p in data.problems]).encode()).hexdigest()[:16] for name, data in sets.items()}
+    files = [path for pattern in ("*.safetensors", "*.bin", "weights/*") for path in sorted(glob.glob(os.path.join(cfg.model, pattern)))]
+    weights = [[os.path.basename(path), os.path.getsize(path), os.stat(path).st_mtime_ns] for path in files]
+    return {"config": {k: v for k, v in vars(cfg).items() if k not in free}, "problems": problems, "weights": weights}
+
+
+def table(columns, gains=False):
+    """Lines of a table: `columns` maps a heading to a result of `evaluate`; rows are the metrics, then the groups. `gains`: relative to the
+    first column, with the 95 % interval of the difference over the same questions."""
     results = list(columns.values())
     mean, passed = (next(key for key in results[0] if key.startswith(name)) for name in ("mean@", "pass@"))
-    lines = [f"{'':<22}" + "".join(f"{heading:>24}" for heading in columns)]
+    first = results[0]
+    row = lambda name, cells: f"{name:<22}" + "".join(f"{cell:>26}" for cell in cells)
+    lines = [row("", columns)]
     for key in (mean, passed):
-        cells = [f"{r[key]:.3f} [{r[key + '/interval'][0]:.3f}, {r[key + '/interval'][1]:.3f}]" for r in results]
-        lines.append(f"{key:<22}" + "".join(f"{cell:>24}" for cell in cells))
-    lines.append(f"{'worst group ' + mean:<22}" + "".join(f"{r['worst_group'] + ' ' + format(r['worst_group/' + mean], '.3f'):>24}" for r in results))
-    lines.append(f"{'truncated / left out':<22}" + "".join(f"{format(r['truncated'], '.3f') + ' / ' + str(r['left_out']):>24}" for r in results))
-    for group in results[0]["groups"]:
-        cells = [f"{r['groups'][group][mean]:.3f} / {r['groups'][group][passed]:.3f}" for r in results]
-        lines.append(f"{'  ' + (group or 'all') + ' mean / pass':<22}" + "".join(f"{cell:>24}" for cell in cells))
+        lines.append(row(key, (f"{r[key]:.3f} [{r[key + '/interval'][0]:.3f}, {r[key + '/interval'][1]:.3f}]" for r in results)))
+    for key, of in ((mean, lambda r: np.array(r["right"]) / r["sampling"]["n"]), (passed, lambda r: pass_at_k(r["right"], r["sampling"]["n"], int(passed[5:])))) if gains else ():
+        lines.append(row(f"  {key} relative", ["", *(f"{gain(r[key], first[key])}" for r in results[1:])]))
+        if all(len(r["right"]) == len(first["right"]) for r in results):
+            differences = (interval(of(r) - of(first)) for r in results[1:])
+            lines.append(row(f"  {key} difference", ["", *(f"{r[key] - first[key]:+.3f} [{low:+.3f}, {high:+.3f}]" for r, (low, high) in zip(results[1:], differences))]))
+    if any(f"string/{mean}" in r for r in results):
+        lines.append(row("as strings, mean/pass", (f"{r[f'string/{mean}']:.3f} / {r[f'string/{passed}']:.3f}" if f"string/{mean}" in r else "-" for r in results)))
+    lines.append(row(f"worst group {mean}", (r["worst_group"] + " " + format(r[f"worst_group/{mean}"], ".3f") for r in results)))
+    lines.append(row("truncated / no answer", (f"{r['truncated']:.3f} / {r['no_answer']:.3f}" for r in results)))
+    for group in first["groups"] if len(first["groups"]) <= 10 else ():
+        cells = (f"{r['groups'][group][mean]:.3f} / {r['groups'][group][passed]:.3f}" if group in r["groups"] else "-" for r in results)
+        lines.append(row(f"  {group or 'all'} mean / pass", cells))
     return lines
+
+
+def gain(value, base):
+    return f"{100 * (value / base - 1):+.2f} %" if base else "-"
+
+
+PAPER = {"MATH500": ("math500",), "AIME": ("aime24", "aime25"), "AMC": ("amc23",), "Minerva": ("minerva",), "Olympiad": ("olympiad",), "GPQA": ("gpqa",)}
+
+
+def paper_table(runs, scorer=""):
+    """Lines of Table 1 of the paper from runs (heading -> results of `evaluate`): mean@n in percent for each benchmark, AIME as the mean of its
+    two years, then pass@k pooled over all questions of the sets that every run has, with the gain over the first run. `scorer`: "" or "string"."""
+    named = {heading: {split_name(name)[0]: r for name, r in results.items()} for heading, results in runs.items()}
+    shared = [name for names in PAPER.values() for name in names if all(name in results for results in named.values())]
+    if not shared:
+        raise UsageError(f"the paper's table needs one of {', '.join(name for names in PAPER.values() for name in names)} in every run")
+    any_result = next(iter(named.values()))[shared[0]]
+    passed = next(key for key in any_result if key.startswith("pass@"))
+    lines, base = [f"{'':<24}" + "".join(f"{column:>10}" for column in PAPER) + f"{passed:>20}"], None
+    for heading, results in named.items():
+        cells, prefix = [], f"{scorer}/" if scorer else ""
+        for names in PAPER.values():
+            means = [r[f"{prefix}mean@{r['sampling']['n']}"] for name in names if (r := results.get(name))]
+            cells.append(f"{100 * np.mean(means):.2f}" if len(means) == len(names) else "-")
+        pooled = np.mean(np.concatenate([pass_at_k(results[name][f"{scorer}_right" if scorer else "right"], results[name]["sampling"]["n"], int(passed[5:])) for name in shared]))
+        last = f"{100 * pooled:.2f}" + (f" ({gain(pooled, base).replace(' %', '%')})" if base else "")
+        base = pooled if base is None else base
+        lines.append(f"{heading[:23]:<24}" + "".join(f"{cell:>10}" for cell in cells) + f"{last:>20}")
+    return lines
+
+
+def heading_of(model):
+    """A short name of a model: out/run/hf and out/run/best are run, out/run/ckpt/step_000100 is run 100."""
+    parts = os.path.normpath(model).split(os.sep)
+    if parts[-1] in ("hf", "best") and len(parts) > 1:
+        return parts[-2]
+    return f"{parts[-3]} {int(parts[-1][5:])}" if len(parts) > 2 and parts[-2] == "ckpt" and parts[-1][5:].isdigit() else parts[-1]
+
+
+def print_runs(runs):
+    """Every set's table with the runs side by side, then the paper's table, once a scorer."""
+    for name in dict.fromkeys(name for results in runs.values() for name in results):
+        columns = {heading: results[name] for heading, results in runs.items() if name in results}
+        r = next(iter(columns.values()))
+        s = r["sampling"]
+        left_out = f", left out: {said(r['left_out'])}" if r["left_out"] else ""
+        print(f"\n{name}: {r['questions']} questions x {s['n']} samples at temperature {s['temperature']:g}, top-p {s['top_p']:g}, top-k {s['top_k']}{left_out}")
+        print("\n".join(table(columns, gains=len(columns) > 1)))
+    if any(split_name(name)[0] in sum(PAPER.values(), ()) for results in runs.values() for name in results):
+        for scorer, says in (("", "mathematical equivalence"), ("string", "normalised string match")):
+            print(f"\nTable 1 of the paper, graded by {says}; percent, pass@k pooled over all questions")
+            print("\n".join(paper_table(runs, scorer)))
+
+
+def compare(paths):
+    """Print the saved results side by side -> heading -> results."""
+    runs = {}
+    for path in filter(None, map(str.strip, paths.split(","))):
+        try:
+            with open(path) as file:
+                saved = json.load(file)
+            heading = heading_of(saved["config"]["model"])
+            runs[heading if heading not in runs else path] = saved["results"]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise UsageError(f"compare={path}: not a result of eval.py --output=... ({type(error).__name__}: {error})") from error
+    print_runs(runs)
+    return runs
+
+
+def run(cfg, group):
+    """The evaluation that cfg describes, resumed if it was stopped -> name -> result."""
+    trained = os.path.join(cfg.model, "state.json")  # a checkpoint: sharded weights of the model that its config names
+    base = cfg.model
+    if os.path.exists(trained):
+        with open(os.path.join(cfg.model, "config.json")) as file:
+            base = json.load(file)["config"]["model"]
+    policy, tokenizer = load_policy(base, group) if base != cfg.model else (None, load_tokenizer(cfg.model))
+    sets = load_eval_sets(cfg, tokenizer, group)
+    identity, kept = identity_of(cfg, sets), None
+    if cfg.output:
+        finished = group.on_master(lambda: read_finished(cfg.output))
+        if finished and differing({k: finished.get(k) for k in identity}, identity):
+            differ = differing(finished.get("config", {}), identity["config"]) or differing({k: finished.get(k) for k in identity}, identity)
+            raise UsageError(f"{cfg.output} holds the result of another evaluation ({', '.join(differ)} differ): delete it, or give another --output")
+        if finished:
+            if group.master:
+                print(f"{cfg.output} holds this evaluation already; delete it to repeat it")
+            return finished["results"]
+        kept = Kept(cfg.output + ".part", identity, group)
+    graders = make_graders(cfg, [data.reward for data in sets.values()])
+    for data in sets.values():
+        graders[data.reward].canary(data.problems[0].answer)
+    engine = make_engine(dataclasses.replace(cfg, model=base), group)
+    if policy:
+        load_weights(policy, None, cfg.model)
+        engine.sync(policy.named_tensors())
+        del policy
+    results = evaluate(cfg, engine, graders, sets, group, kept)
+    if cfg.output and group.master:
+        with open(cfg.output + ".tmp", "w") as file:
+            json.dump(identity | {"results": results}, file, indent=1)
+        os.replace(cfg.output + ".tmp", cfg.output)
+        os.remove(cfg.output + ".part")
+    return results
+
+
+def read_finished(path):
+    if os.path.exists(path):
+        try:
+            with open(path) as file:
+                return json.load(file)
+        except ValueError as error:
+            raise UsageError(f"output={path} exists and is no result of eval.py: give another --output") from error
 
 
 def main(argv=None):
     cfg, group = configure(EvalConfig, sys.argv[1:] if argv is None else argv, __doc__), None
     try:
-        group, grader = Group(cfg), Grader(cfg.reward)
-        engine = make_engine(cfg, group)
-        results = evaluate(cfg, engine, grader, load_eval_sets(cfg, engine.tokenizer), group)
+        if cfg.compare:
+            return compare(cfg.compare)
+        group = Group(cfg)
+        results = run(cfg, group)
     except UsageError as error:
         refuse(error)
     finally:
+        close_graders()
         if group:
             group.close()
-    if not group.master:
-        return results
-    for name, result in results.items():
-        print("\n".join(table({f"{name} ({result['questions']})": result})))
-    if cfg.output:
-        with open(cfg.output, "w") as file:
-            json.dump({"config": vars(cfg), "results": results}, file, indent=1)
+    if group.master:
+        print_runs({heading_of(cfg.model): results})
     return results
 
 

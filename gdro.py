@@ -2,7 +2,8 @@
 every rank holds the same copy and feeds it the same numbers.
 
 A *rollout group* is the rollouts of one prompt; a *bin* is a difficulty level, 0 the hardest. -1 marks a prompt never visited:
-it gets the neutral weight and the mean number of rollouts, and teaches the adversaries nothing until it has a bin.
+it gets the neutral weight and the mean number of rollouts, and teaches the adversaries nothing until it has a bin (`unseen="hardest"`
+puts it into bin 0 instead).
 
 Legend for shapes: P prompts of a step, B bins, K arms (one for each rollout count n_min..n_max).
 """
@@ -11,6 +12,7 @@ import numpy as np
 DIFFICULTIES = ("posterior", "any")
 SIGNALS = ("error", "variance", "nll", "surrogate")
 RULES = ("price", "exp3p")
+UNSEEN = ("neutral", "hardest")
 UTILITIES = {  # what rollout n + 1 adds for a prompt of success rate p; each falls with n, so that greedy is optimal
     "pass": lambda p, n: p * (1 - p) ** n,  # to 1 - (1-p)^n, the chance of a right rollout
     "mixed": lambda p, n: p**n * (1 - p) + (1 - p) ** n * p,  # to 1 - p^n - (1-p)^n, the chance that the group has both outcomes
@@ -54,14 +56,15 @@ class DifficultyClassifier:
 
     prior = 0.5  # pseudo-counts of right and of wrong rollouts: Jeffreys
 
-    def __init__(self, n_bins=10, passk=8, history=8, hysteresis=0.03, difficulty="posterior"):
+    def __init__(self, n_bins=10, passk=8, history=8, hysteresis=0.03, difficulty="posterior", unseen="neutral"):
         self.edges = np.arange(1, n_bins) / n_bins
         self.passk, self.history, self.hysteresis, self.difficulty = passk, history, hysteresis, known("difficulty", difficulty, DIFFICULTIES)
+        self.unseen = {"neutral": -1, "hardest": 0}[known("unseen", unseen, UNSEEN)]
         self.visits, self.bin = {}, {}  # uid -> [(n_correct, n_rollouts), ...] and uid -> current bin
 
     def bins(self, uids):
-        """Current bin of each prompt -> int array [P]; -1 for a prompt never visited."""
-        return np.array([self.bin.get(uid, -1) for uid in uids], int)
+        """Current bin of each prompt -> int array [P]; -1 for a prompt never visited (0 if they count as the hardest)."""
+        return np.array([self.bin.get(uid, self.unseen) for uid in uids], int)
 
     def counts(self, uids):
         """Remembered right and wrong rollouts of each prompt -> two float arrays [P]."""
@@ -92,7 +95,7 @@ class DifficultyClassifier:
         first = np.searchsorted(self.edges, estimate, side="right")  # an estimate on an edge belongs to the easier bin
         lowest = np.searchsorted(self.edges, estimate - self.hysteresis, side="left")
         highest = np.searchsorted(self.edges, estimate + self.hysteresis, side="right")
-        current = self.bins(uids)
+        current = np.array([self.bin.get(uid, -1) for uid in uids], int)
         moved = np.where(current < 0, first, np.clip(current, lowest, highest))
         self.bin.update(zip(uids, moved.tolist()))
 

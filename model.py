@@ -1,5 +1,6 @@
 """The policy: a Hugging Face causal LM that answers with the log-probabilities of given tokens, never with all its logits.
 And the group of ranks it is sharded over."""
+import functools
 import gc
 import os
 import shutil
@@ -123,6 +124,19 @@ class Group:
             dist.broadcast_object_list(box, 0)
         return box[0]
 
+    def on_master(self, do):
+        """What do() returns on the master, on every rank; its UsageError too, so that no rank waits for a master that gave up."""
+        result = problem = None
+        if self.master:
+            try:
+                result = do()
+            except UsageError as error:
+                problem = error
+        result, problem = self.broadcast((result, problem))
+        if problem:
+            raise problem
+        return result
+
     def barrier(self):
         if self.world > 1:
             dist.barrier()
@@ -133,29 +147,39 @@ class Group:
             dist.destroy_process_group()
 
 
+def explained(load):
+    """Makes a loader of Hugging Face files raise UsageError, which says what is missing."""
+    @functools.wraps(load)
+    def loader(path, *arguments):
+        if os.path.isdir(path) and (not os.path.exists(os.path.join(path, "config.json")) or os.path.isdir(os.path.join(path, "hf"))):
+            inside = os.path.join(path, "hf")
+            hint = f"did you mean {inside}?" if os.path.isdir(inside) else "give one written by save_pretrained (a run's hf/ folder, say) or a hub id"
+            raise UsageError(f"model={path}: no model in this folder; {hint}")
+        try:
+            return load(path, *arguments)
+        except (OSError, ValueError) as error:
+            raise error if isinstance(error, UsageError) else UsageError(f"model={path}: neither a model folder nor a hub model that can be loaded: {str(error).splitlines()[0]}") from error
+    return loader
+
+
+@explained
 def load_hf(path, dtype=torch.float32, device="cpu"):
-    """(causal LM, tokenizer) from a folder of Hugging Face files or a hub id. UsageError says what is missing."""
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    """(causal LM, tokenizer) from a folder of Hugging Face files or a hub id."""
+    from transformers import AutoModelForCausalLM
     from transformers.utils import logging
 
     logging.disable_progress_bar()
-    if os.path.isdir(path) and (not os.path.exists(os.path.join(path, "config.json")) or os.path.isdir(os.path.join(path, "hf"))):
-        inside = os.path.join(path, "hf")
-        hint = f"did you mean {inside}?" if os.path.isdir(inside) else "give one written by save_pretrained (a run's hf/ folder, say) or a hub id"
-        raise UsageError(f"model={path}: no model in this folder; {hint}")
-    try:
-        hf, tokenizer = AutoModelForCausalLM.from_pretrained(path, dtype=dtype), AutoTokenizer.from_pretrained(path)
-    except (OSError, ValueError) as error:
-        raise UsageError(f"model={path}: neither a model folder nor a hub model that can be loaded: {str(error).splitlines()[0]}") from error
-    if tokenizer.eos_token_id is None:
-        raise UsageError(f"model={path}: its tokenizer has no eos_token, so no response could ever end; set one in tokenizer_config.json")
-    return hf.to(device).eval(), tokenizer
+    return AutoModelForCausalLM.from_pretrained(path, dtype=dtype).to(device).eval(), load_tokenizer(path)
 
 
+@explained
 def load_tokenizer(path):
     from transformers import AutoTokenizer
 
-    return AutoTokenizer.from_pretrained(path)
+    tokenizer = AutoTokenizer.from_pretrained(path)
+    if tokenizer.eos_token_id is None:
+        raise UsageError(f"model={path}: its tokenizer has no eos_token, so no response could ever end; set one in tokenizer_config.json")
+    return tokenizer
 
 
 def shard(policy, group, checkpointing):
@@ -175,16 +199,15 @@ def shard(policy, group, checkpointing):
 def load_policy(path, group, temperature=1.0, trainable=True, checkpointing=False):
     """(Policy, tokenizer) in float32, sharded over the group. Only the master reads the weights; the other ranks start empty and receive
     their shards. UsageError at a model whose logits are more than head(hidden) (soft-capped or scaled logits)."""
-    hf = tokenizer = problem = None
-    if group.master:
-        try:
-            hf, tokenizer = load_hf(path)
-            check_head(hf, path)
-        except UsageError as error:
-            problem = str(error)
-    if problem := group.broadcast(problem):
-        raise UsageError(problem)
-    tokenizer, config = group.broadcast(tokenizer), group.broadcast(hf and hf.config)
+    hf = None
+
+    def read():
+        nonlocal hf
+        hf, tokenizer = load_hf(path)
+        check_head(hf, path)
+        return tokenizer, hf.config
+
+    tokenizer, config = group.on_master(read)
     if group.mesh is None:
         policy = Policy(hf, temperature)
         shard(policy, group, checkpointing)
@@ -236,8 +259,26 @@ def save_weights(policy, optimizer, path):
 
 
 def load_weights(policy, optimizer, path):
-    """Read into policy and optimizer, in place, what `save_weights` wrote."""
-    weights, moments = get_state_dict(policy, optimizer)
-    state = {"policy": weights, "optimizer": moments}
+    """Read into policy and optimizer (None: only the policy), in place, what `save_weights` wrote."""
+    weights, moments = get_state_dict(policy, optimizer) if optimizer else (get_model_state_dict(policy), None)
+    state = {"policy": weights} | ({"optimizer": moments} if optimizer else {})
     dcp.load(state, checkpoint_id=os.path.join(path, "weights"))
-    set_state_dict(policy, optimizer, model_state_dict=state["policy"], optim_state_dict=state["optimizer"])
+    if optimizer:
+        set_state_dict(policy, optimizer, model_state_dict=state["policy"], optim_state_dict=state["optimizer"])
+    else:
+        set_model_state_dict(policy, state["policy"])
+
+
+def memory_gib(parameters, config, cfg, world):
+    """GiB that one of `world` GPUs needs while vLLM generates and while the policy updates, by arithmetic: an estimate to plan with.
+
+    Sharded: float32 weights, two moments, gradients (update only) and the reference of the KL term. Not sharded: vLLM's bfloat16 weights and
+    cache (generation only); one layer and the embeddings gathered in bfloat16, a micro-batch's activations, the logits of a chunk (update only)."""
+    layers, width, inner, vocabulary = config.num_hidden_layers, config.hidden_size, config.intermediate_size, config.vocab_size
+    kept = (12 + 4 * (cfg.kl_coef > 0)) * parameters / world
+    layer = cfg.tokens_per_micro_batch * (8 * width + 4 * inner) * 2
+    activations = layer + layers * cfg.tokens_per_micro_batch * width * 2 if cfg.activation_checkpointing else layers * layer
+    gathered = 2 * (2 * vocabulary * width + parameters / layers)
+    logits = 4 * 4 * 1024 * vocabulary
+    generate = kept + 2 * parameters + cfg.kv_cache_gib * 2**30
+    return generate / 2**30, (kept + 4 * parameters / world + gathered + activations + logits) / 2**30

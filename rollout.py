@@ -26,6 +26,7 @@ class Rollout:
     engine_logprobs: list = field(repr=False)  # of the response tokens, at the sampling temperature, under the engine
     finished: bool  # False: cut by the length limit
     text: str  # the response without its stop token; special tokens elsewhere are text, and seen by the grader
+    verdict: str = ""  # set by the grader: right, wrong, no_answer or timeout
     reward: float = float("nan")  # set by the grader
 
 
@@ -283,9 +284,9 @@ def make_engine(cfg, group):
     return TorchEngine(cfg.model, group.device, dtype, cfg.max_num_seqs)
 
 
-def generate_all(engine, prompts, seeds, sampling, group, progress="generate"):
-    """Sample over all ranks -> every rollout on every rank, prompt after prompt. The rollouts are cut into one run of neighbours a rank:
-    ranks differ by at most one rollout, and at most one prompt a border is split."""
+def generate_share(engine, prompts, seeds, sampling, group, progress="generate"):
+    """Sample over all ranks -> this rank's rollouts. The step's rollouts, prompt after prompt, are cut into one run of neighbours a rank, so
+    that `group.gather` restores their order: ranks differ by at most one rollout, and at most one prompt a border is split."""
     order = [(i, j) for i, of_prompt in enumerate(seeds) for j in range(len(of_prompt))]
     local, first = [[] for _ in seeds], {}
     for i, j in order[len(order) * group.rank // group.world : len(order) * (group.rank + 1) // group.world]:
@@ -294,7 +295,7 @@ def generate_all(engine, prompts, seeds, sampling, group, progress="generate"):
     rollouts = engine.generate(prompts, local, sampling, progress if group.master else None)
     for r in rollouts:
         r.sample += first[r.prompt_id]
-    return group.gather(rollouts)
+    return rollouts
 
 
 def draw(logits, uniform, sampling):

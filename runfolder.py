@@ -3,6 +3,7 @@ import dataclasses
 import json
 import os
 import platform
+import re
 import resource
 import shutil
 import signal
@@ -17,7 +18,7 @@ from configurator import UsageError
 from model import load_weights, save_weights
 
 # knobs that may differ on resume: they change no line that a step writes
-FREE_ON_RESUME = {"out_dir", "resume", "steps", "eval_every", "save_every", "logger"}
+FREE_ON_RESUME = {"out_dir", "resume", "steps", "eval_every", "save_every", "keep_checkpoints", "grade_workers", "logger"}
 
 
 def jsonable(value):
@@ -118,8 +119,8 @@ class RunFolder:
             self.write(self.path(name), "".join(json.dumps(r) + "\n" for r in self.read(name) if r["step"] < end))
         self.group.barrier()
 
-    def save(self, step, policy, optimizer, parts):
-        """Checkpoint after `step` steps. `latest` names it only when it is complete."""
+    def save(self, step, policy, optimizer, parts, keep):
+        """Checkpoint after `step` steps. `latest` names it only when it is complete; then all but the newest `keep` go (0: none)."""
         name = f"step_{step:06d}"
         target = self.path("ckpt", name)
         beside = target + ".tmp"
@@ -133,6 +134,9 @@ class RunFolder:
             shutil.rmtree(target, ignore_errors=True)  # there after a resume from an older checkpoint; `latest` does not name it then
             os.rename(beside, target)
             self.write(self.path("ckpt", "latest"), name)
+            older = sorted(old for old in os.listdir(self.path("ckpt")) if re.fullmatch(r"step_\d+", old) and int(old[5:]) < step)
+            for old in older[: len(older) + 1 - keep] if keep else ():
+                shutil.rmtree(self.path("ckpt", old))
         self.group.barrier()
 
     def load(self, policy, optimizer, parts):

@@ -20,40 +20,52 @@ from tqdm import tqdm
 import eval
 import gdro
 from configurator import UsageError, check_knobs, configure, refuse
-from data import load_problems, within_length
-from eval import evaluate, load_eval_sets, table
+from data import load_set, said
+from eval import evaluate, load_eval_sets, make_graders, table
 from gdro import DifficultyClassifier, PromptGDRO, RolloutGDRO, bin_means, prompt_signals
-from model import Group, full, load_policy, save_hf
-from reward import RIGHT, Grader, grade_all
-from rollout import Sampling, generate_all, make_engine, plan_updates, seed_of
+from model import Group, full, load_policy, memory_gib, save_hf
+from reward import VERDICTS, close_graders, grade
+from rollout import Sampling, generate_share, make_engine, plan_updates, seed_of
 from runfolder import Clock, RunFolder, Stop, Tracker, free_mib, peak_mib
 
 CHOICES = eval.CHOICES | {"loss_agg": ("prompt", "token"), "difficulty": gdro.DIFFICULTIES, "prompt_signal": gdro.SIGNALS, "arm_signal": gdro.SIGNALS,
-                          "rollout_rule": gdro.RULES, "rollout_utility": gdro.UTILITIES, "logger": ("none", "wandb", "tensorboard")}
+                          "rollout_rule": gdro.RULES, "rollout_utility": gdro.UTILITIES, "logger": ("none", "wandb", "tensorboard"),
+                          "unseen": gdro.UNSEEN, "preset": ("", "paper", "reference")}
 AT_LEAST = eval.AT_LEAST | dict.fromkeys("steps eval_every save_every samples_every prompts_per_step updates_per_step n_bins history n_min prompt_weight_max".split(), 1)
-AT_LEAST |= {"n_rollouts": 2, "tis_cap": 0}  # a group of one has no advantage
+AT_LEAST |= {"n_rollouts": 2, "tis_cap": 0, "keep_checkpoints": 0}  # a group of one has no advantage
 WITHIN = eval.WITHIN | dict.fromkeys("prompt_gamma prompt_ema arm_gamma arm_ema hysteresis clip_low weight_decay".split(), (0, 1))
 WITHIN |= dict.fromkeys("prompt_eta arm_eta dual_lr clip_high kl_coef".split(), (0, 100)) | dict.fromkeys("lr temperature adv_clip grad_clip".split(), (1e-12, 1e6))
+# What `preset` sets, before config files and the command line. paper: as printed; reference: as the authors' launch scripts run.
+PAPER = {"difficulty": "any", "unseen": "hardest", "history": 50, "prompt_signal": "surrogate", "prompt_eta": 0.65, "prompt_normalize": False, "prompt_per_share": True,
+         "rollout_rule": "exp3p", "loss_agg": "prompt", "tis_cap": 0.0}
+PRESETS = {"paper": PAPER, "reference": PAPER | {"history": 100, "prompt_normalize": True, "loss_agg": "token"}}
 
 
 @dataclass
 class Config:
+    presets = PRESETS
     # run
+    preset: str = ""  # paper: its settings as printed | reference: as its authors' scripts run | empty: the defaults below; other knobs may follow
     out_dir: str = "out/arith_grpo"  # the run folder; refuses a folder that holds another run
     resume: str = ""  # auto: newest checkpoint in out_dir, or a fresh start if there is none; or the path of a checkpoint
     seed: int = 0  # every sample, permutation and bootstrap is a function of it
     steps: int = 100  # rounds of the eight-part loop in the whole run, resumed ones included
     eval_every: int = 25  # steps; also before the first and after the last
     save_every: int = 25  # steps between checkpoints; also after the last
+    keep_checkpoints: int = 2  # the newest so many stay; 0 keeps all. The model of the best evaluation stays in best/ in any case
     samples_every: int = 10  # steps between two full samples written to samples.jsonl
     logger: str = "none"  # none | wandb | tensorboard, beside metrics.jsonl
     device: str = "auto"  # auto: cuda if there is one; or cpu, cuda
     collective_timeout: int = 1800  # seconds that ranks wait for each other; longer than the slowest generation
     cpu_threads: int = 1  # PyTorch's threads on a CPU; small models are fastest with 1, and results depend on it in the last digits
     # data and evaluation
-    dataset: str = "arith"  # arith, or a .jsonl or .parquet file with columns prompt and answer
-    eval_sets: str = "arith"  # comma-separated, like dataset; arith has a split of its own; empty for none
-    reward: str = "exact"  # grader, see reward.py
+    dataset: str = "arith"  # a name (arith, dapo, gsm8k, ...), owner/name of the hub, or a .jsonl, .parquet or .csv file; see data.py
+    eval_sets: str = "arith"  # comma-separated, like dataset; empty for none
+    data_dir: str = "problems"  # where named sets are looked for before the hub, as math500.jsonl or .parquet or .csv
+    template: str = "auto"  # prompt: bare | boxed: with an instruction | chat: boxed, in the model's chat format | a text with {question}; auto: bare for arith, else boxed
+    reward: str = "auto"  # exact | math | path.py:function; auto: exact for arith, else math
+    grade_workers: int = 2  # grading processes a rank, except for exact
+    grade_timeout: float = 5.0  # seconds an answer may take to grade
     prompts_per_step: int = 64  # P; a multiple of updates_per_step
     max_prompt_len: int = 16  # tokens; longer prompts are left out and counted
     max_response_len: int = 12  # tokens; longer responses are cut
@@ -87,6 +99,7 @@ class Config:
     passk: int = 8  # k of pass@k, here and in evaluation
     history: int = 8  # visits of a prompt that count; shorter follows a fast learner
     hysteresis: float = 0.03  # a prompt changes bin only beyond the edge by this much
+    unseen: str = "neutral"  # prompts never visited: neutral: weight 1, n_rollouts | hardest: bin 0
     difficulty: str = "posterior"  # posterior: expected pass@k | any: the paper's any-of-n, which depends on n
     # Prompt-GDRO: weights
     prompt_gdro: bool = False  # on or off
@@ -120,6 +133,8 @@ class Config:
                              f"{self.max_prompt_len + self.max_response_len}")
         if self.rollout_gdro and self.rollout_rule == "exp3p" and self.arm_signal == "variance" and self.n_min == 1:
             raise UsageError("arm_signal=variance needs n_min of at least 2: one rollout says nothing about variance, so its arm would never be charged")
+        if self.rollout_gdro and self.rollout_rule == "price" and self.unseen == "hardest":
+            raise UsageError("unseen=hardest has no success rate to give rollouts by: --unseen=neutral, or --rollout_rule=exp3p")
         if self.passk > self.eval_samples:
             raise UsageError(f"passk={self.passk} cannot be estimated from eval_samples={self.eval_samples}: lower one or raise the other")
 
@@ -163,34 +178,44 @@ def prompts_of_step(seed, step, per_step, total):
     return np.array([orders[p // total][p % total] for p in position])
 
 
-def print_start(cfg, problems, left_out, eval_sets, policy, group):
+def print_start(cfg, training, eval_sets, policy, group):
     if not group.master:
         return
     changed = {f.name: getattr(cfg, f.name) for f in dataclasses.fields(cfg) if getattr(cfg, f.name) != f.default}
     print(f"knobs that differ from their defaults (all are in {cfg.out_dir}/config.json): " + ", ".join(f"{k}={v!r}" for k, v in changed.items()))
-    print(f"model: {sum(p.numel() for p in policy.parameters()):,} parameters over {group.world} {group.device} rank{'s' * (group.world > 1)}")
-    print(f"data: {len(problems):,} training problems ({left_out} left out: too long, or without prompt or answer)"
-          + "".join(f"; {name}: {len(s[0])} for evaluation ({s[2]} left out)" for name, s in eval_sets.items()))
+    if cfg.preset:
+        print(f"preset {cfg.preset}: " + ", ".join(f"{k}={v!r}" + (f" (here {getattr(cfg, k)!r})" if getattr(cfg, k) != v else "") for k, v in PRESETS[cfg.preset].items()))
+    size = sum(p.numel() for p in policy.parameters())
+    print(f"model: {size:,} parameters over {group.world} {group.device} rank{'s' * (group.world > 1)}")
+    if group.device == "cuda" or size > 1e8:
+        needs = ", ".join(f"{world} GPU{'s' * (world > 1)} {generate:.0f} / {update:.0f} GiB" for world in sorted({1, 8, group.world})
+                          for generate, update in [memory_gib(size, policy.hf.config, cfg, world)])
+        print(f"memory a GPU, estimated, generate / update: {needs} (of 80 GB: 74 GiB)")
+    for use, name, data in (("training", cfg.dataset, training), *(("evaluation", name, data) for name, data in eval_sets.items())):
+        print(f"{use}: {len(data.problems):,} problems of {name}, graded by {data.reward}" + (f" (left out: {said(data.left_out)})" if data.left_out else ""))
+    print(f"first prompt: {training.problems[0].prompt!r}")
     P, n, u = cfg.prompts_per_step, cfg.n_rollouts, cfg.updates_per_step
     spread = f"{cfg.n_min} to {cfg.n_max} each, " if cfg.rollout_gdro else ""
     print(f"step: {P} prompts x {n} rollouts ({spread}mean exact) = {P * n} sequences = {u} updates of {P // u} prompts, over {group.world} rank{'s' * (group.world > 1)}; "
-          f"{cfg.steps} steps = {cfg.steps * P / len(problems):.1f} epochs = {cfg.steps * P * n:,} rollouts")
+          f"{cfg.steps} steps = {cfg.steps * P / len(training.problems):.1f} epochs = {cfg.steps * P * n:,} rollouts")
 
 
 def train(cfg, stop, group):
     """Run the whole experiment -> the run folder's evaluation records. UsageError: the config or an input is wrong and says how."""
     policy, tokenizer = load_policy(cfg.model, group, cfg.temperature, checkpointing=cfg.activation_checkpointing)
-    reference = load_policy(cfg.model, group, cfg.temperature, trainable=False)[0] if cfg.kl_coef else None
-    problems, without = load_problems(cfg.dataset)
-    problems, prompt_ids, long = within_length(problems, tokenizer, cfg.max_prompt_len)
+    training = group.on_master(lambda: load_set(cfg.dataset, "train", cfg, tokenizer))
+    problems, prompt_ids = training.problems, training.prompt_ids
     if len(problems) < cfg.prompts_per_step:
         raise UsageError(f"dataset={cfg.dataset} has {len(problems)} usable problems, fewer than prompts_per_step={cfg.prompts_per_step}: lower it")
-    eval_sets = load_eval_sets(cfg, tokenizer)
-    grader = Grader(cfg.reward)
-    grader.canary(problems[0].answer)
+    eval_sets = load_eval_sets(cfg, tokenizer, group)
+    graders = make_graders(cfg, [data.reward for data in (training, *eval_sets.values())])
+    for data in (training, *eval_sets.values()):
+        graders[data.reward].canary(data.problems[0].answer)
+    grader = graders[training.reward]
+    reference = load_policy(cfg.model, group, cfg.temperature, trainable=False)[0] if cfg.kl_coef else None
     engine = make_engine(cfg, group)
     optimizer = torch.optim.AdamW(policy.parameters(), lr=cfg.lr, weight_decay=cfg.weight_decay)
-    classifier = DifficultyClassifier(cfg.n_bins, cfg.passk, cfg.history, cfg.hysteresis, cfg.difficulty)
+    classifier = DifficultyClassifier(cfg.n_bins, cfg.passk, cfg.history, cfg.hysteresis, cfg.difficulty, cfg.unseen)
     parts = {"classifier": classifier}  # all loop state but the weights: saved and restored together
     if cfg.prompt_gdro:
         prompt_adversary = parts["prompt_gdro"] = PromptGDRO(cfg.n_bins, cfg.prompt_eta, cfg.prompt_gamma, cfg.prompt_ema, cfg.prompt_weight_max,
@@ -202,19 +227,23 @@ def train(cfg, stop, group):
     start = run.load(policy, optimizer, parts) if run.checkpoint else 0
     run.rewind(start, cfg.steps)
     tracker.start()
-    print_start(cfg, problems, without + long, eval_sets, policy, group)
+    print_start(cfg, training, eval_sets, policy, group)
     if run.checkpoint and group.master:
         print(f"resumed from {run.checkpoint}: {start} steps done")
 
     def evaluate_now(step):
         engine.sync(policy.named_tensors())
-        for name, result in evaluate(cfg, engine, grader, eval_sets, group).items():
+        results = evaluate(cfg, engine, graders, eval_sets, group)
+        best = group.broadcast(best_of(run.read("eval.jsonl"))[0])
+        for name, result in results.items():
             run.append("eval.jsonl", {"step": step, "set": name} | result)
             scores = {key: value for key, value in result.items() if key.startswith(("mean@", "pass@", "worst_group/")) and np.ndim(value) == 0}
             tracker.log(step, {f"eval/{name}/{key}": value for key, value in scores.items()})
             if group.master:
                 tqdm.write(f"step {step}: {name}  " + "  ".join(f"{key} {value:.3f}" for key, value in scores.items()))
         engine.sleep()
+        if step and score_of(results.values()) > best:
+            save_hf(policy, tokenizer, run.path("best"), group)
 
     if start in (0, cfg.steps) and eval_sets and not any(r["step"] == start for r in run.read("eval.jsonl")):
         evaluate_now(start)
@@ -230,6 +259,7 @@ def train(cfg, stop, group):
         batch = [problems[i] for i in index]
         uids = [p.uid for p in batch]
         bins = classifier.bins(uids)  # [P], fixed for the step
+        unseen = np.mean([uid not in classifier.bin for uid in uids])
 
         # ---------- 2 allocate: rollouts of each prompt, P * n_rollouts in all ----------
         counts = rollout_adversary.allocate(bins, classifier.success_rate(uids)) if cfg.rollout_gdro else np.full(P, cfg.n_rollouts)
@@ -240,13 +270,15 @@ def train(cfg, stop, group):
         clock.lap("sync")
         seeds = [[seed_of(cfg.seed, step, i, j) for j in range(n)] for i, n in enumerate(counts)]
         sampling = untruncated(Sampling(cfg.max_response_len, cfg.temperature))
-        rollouts = generate_all(engine, [prompt_ids[i] for i in index], seeds, sampling, group)
+        rollouts = generate_share(engine, [prompt_ids[i] for i in index], seeds, sampling, group)
         memory = free_mib(group, "generate")
         engine.sleep()
         clock.lap("generate")
 
-        # ---------- 4 grade: every rank a part, then all ranks hold all rollouts ----------
-        rewards = grade_all(grader, rollouts, batch, group)  # [N]
+        # ---------- 4 grade: every rank its own, as soon as it has them; then all ranks hold all ----------
+        grade(grader, rollouts, batch)
+        rollouts = group.gather(rollouts)
+        rewards = np.array([r.reward for r in rollouts])  # [N]
         clock.lap("grade")
 
         # ---------- 5 advantages: inside each rollout group; the adversary's weight of its bin ----------
@@ -294,7 +326,7 @@ def train(cfg, stop, group):
         clock.lap("update")
 
         # ---------- 7 feed back: outcomes to the classifier and both adversaries ----------
-        correct = np.bincount(prompt_id, rewards == RIGHT, minlength=P)  # [P]
+        correct = np.bincount(prompt_id, [r.verdict == "right" for r in rollouts], minlength=P)  # [P]
         prompt_loss = np.bincount(prompt_id, sequence_loss / lengths, minlength=P) / counts  # [P] Eq 7
         classifier.observe(uids, correct, counts)
         signals = prompt_signals(correct, counts, classifier.success_rate(uids), prompt_loss)
@@ -313,9 +345,10 @@ def train(cfg, stop, group):
             "loss": totals["loss"] / len(updates), "kl": totals["kl"], "approx_kl": totals["approx_kl"], "clipfrac": totals["clipfrac"],
             "entropy": entropy, "grad_norm": np.mean(grad_norms), "mismatch": mismatch,
             "dead_groups": ((correct == 0) | (correct == counts)).mean(), "shadow_price": rollout_adversary.price if cfg.rollout_gdro else 0.0,
-            "response_len": lengths.mean(), "truncated": np.mean([not r.finished for r in rollouts]), "unseen": (bins < 0).mean(),
+            "response_len": lengths.mean(), "truncated": np.mean([not r.finished for r in rollouts]), "unseen": unseen,
             "bins/share": np.bincount(bins[bins >= 0], minlength=cfg.n_bins) / P,
         }
+        metrics |= {f"verdict/{verdict}": np.mean([r.verdict == verdict for r in rollouts]) for verdict in VERDICTS}
         metrics |= {name: bin_means(value, bins, cfg.n_bins) for name, value in by_bin.items()}
         seconds = clock.seconds()
         seconds["time/tokens_per_s"] = tokens / seconds["time/step"]
@@ -325,7 +358,7 @@ def train(cfg, stop, group):
             for i in (0, len(rollouts) - 1):
                 r = rollouts[i]
                 run.append("samples.jsonl", {"step": step, "uid": uids[r.prompt_id], "prompt": batch[r.prompt_id].prompt, "response": r.text, "answer":
-                           batch[r.prompt_id].answer, "reward": r.reward, "advantage": advantages[i], "finished": r.finished, "bin": bins[r.prompt_id]})
+                           batch[r.prompt_id].answer, "reward": r.reward, "verdict": r.verdict, "advantage": advantages[i], "finished": r.finished, "bin": bins[r.prompt_id]})
         hopeless = hopeless + 1 if correct.sum() == 0 else 0
         if hopeless == 5 and group.master:
             tqdm.write("warning: no rollout was right in five steps, so every advantage is 0 and nothing is learned: look at samples.jsonl")
@@ -335,13 +368,24 @@ def train(cfg, stop, group):
         if done % cfg.eval_every == 0 or done == cfg.steps:
             evaluate_now(done)
         if done % cfg.save_every == 0 or done == cfg.steps or asked:
-            run.save(done, policy, optimizer, parts)
+            run.save(done, policy, optimizer, parts, cfg.keep_checkpoints)
         if asked and done < cfg.steps:
             bar.close()
             raise KeyboardInterrupt(f"saved after {done} steps; the same command with --resume=auto continues")
     bar.close()
     save_hf(policy, tokenizer, run.path("hf"), group)
     return run.read("eval.jsonl")
+
+
+def score_of(results):
+    """What makes an evaluation the best: mean@n, averaged over the sets -> float."""
+    return float(np.mean([next(value for key, value in r.items() if key.startswith("mean@")) for r in results])) if results else -1.0
+
+
+def best_of(records):
+    """(score, step) of the best evaluation in eval.jsonl's records, the one before training apart; (-1, 0) if there is none."""
+    steps = {step: [r for r in records if r["step"] == step] for step in {r["step"] for r in records} - {0}}
+    return max(((score_of(of_step), -step) for step, of_step in steps.items()), default=(-1.0, 0))
 
 
 def untruncated(sampling):
@@ -375,6 +419,8 @@ def print_result(cfg, records):
         first, last = of_set[0], of_set[-1]
         print(f"\n{name}, {last['questions']} questions x {cfg.eval_samples} samples, 95 % intervals over questions")
         print("\n".join(table({f"step {first['step']}": first, f"step {last['step']}": last})))
+    if best := -best_of(records)[1]:
+        print(f"\nbest: {cfg.out_dir}/best, of step {best}", end="")
     print(f"\nmodel: {cfg.out_dir}/hf    log: {cfg.out_dir}/metrics.jsonl    figures: python plot.py {cfg.out_dir}")
 
 
@@ -392,6 +438,7 @@ def main(argv=None):
         sys.exit(130)
     finally:
         stop.restore()
+        close_graders()
         if group:
             group.close()
 

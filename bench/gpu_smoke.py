@@ -8,6 +8,7 @@ Needs no downloads. Rewards are the toss of a coin, so that there are gradients:
 trainer agree, and what it costs.
 """
 import argparse
+import hashlib
 import json
 import os
 import subprocess
@@ -35,18 +36,12 @@ def make_model(path, layers, width):
     make_tokenizer(151_936).save_pretrained(path)
 
 
-def train_on_coin_tosses(arguments):
-    import reward
-    import rollout
-    import train
-
-    reward.GRADERS["coin"] = lambda response, answer: response == answer or len(response) > len(answer) + 1 and rollout.seed_of(response) % 2 == 0
-    train.main(arguments)
+def coin(response, answer):
+    """The reward: right for the answer itself, and for half of the longer responses."""
+    return response == answer or len(response) > len(answer) + 1 and hashlib.sha256(response.encode("utf-8", "replace")).digest()[0] % 2 == 0
 
 
 def main():
-    if sys.argv[1:2] == ["--worker"]:
-        return train_on_coin_tosses(sys.argv[2:])
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name, default in {"layers": 28, "width": 2048, "prompts": 64, "rollouts": 4, "tokens": 512, "steps": 5, "ranks": 1}.items():
         parser.add_argument(f"--{name}", type=int, default=default)
@@ -56,8 +51,8 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         model, out = os.path.join(folder, "model"), os.path.join(folder, "run")
         make_model(model, args.layers, args.width)
-        command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={args.ranks}", os.path.abspath(__file__), "--worker",
-                   "--prompt_gdro=true", "--rollout_gdro=true", "--reward=coin", f"--model={model}", f"--out_dir={out}", f"--engine={args.engine}", f"--steps={args.steps}",
+        command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={args.ranks}", "train.py",
+                   "--prompt_gdro=true", "--rollout_gdro=true", "--reward=bench/gpu_smoke.py:coin", f"--model={model}", f"--out_dir={out}", f"--engine={args.engine}", f"--steps={args.steps}",
                    f"--prompts_per_step={args.prompts}", f"--n_rollouts={args.rollouts}", f"--max_response_len={args.tokens}", "--eval_sets=",
                    f"--kv_cache_gib={args.kv_cache_gib}", "--lr=1e-6", "--tokens_per_micro_batch=16384", "--activation_checkpointing=true"]
         subprocess.run(command, check=True, cwd=ROOT)

@@ -16,7 +16,7 @@ from train import Config, check_agreement, group_advantages, grpo_loss, token_we
 def gradient(group, model="arith/base"):
     """Loss and gradient of one update on eight rollouts of two prompts, dealt as group.world and `rollout.deal` say."""
     rng = np.random.default_rng(0)
-    rollouts = [Rollout(i // 4, i % 4, [13, 3, 4, 5, 2], rng.integers(3, 13, 1 + i).tolist(), [-1.0] * (1 + i), True, "", (-1.0) ** i) for i in range(8)]
+    rollouts = [Rollout(i // 4, i % 4, [13, 3, 4, 5, 2], rng.integers(3, 13, 1 + i).tolist(), [-1.0] * (1 + i), True, "", reward=(-1.0) ** i) for i in range(8)]
     cfg = Config(prompts_per_step=2, updates_per_step=1, kl_coef=0.1, tokens_per_micro_batch=30)
     ids, lengths = np.array([r.prompt_id for r in rollouts]), np.array([len(r.response_ids) for r in rollouts])
     advantages, per_token = group_advantages(ids, [r.reward for r in rollouts], 5.0), token_weights(ids, lengths, cfg)

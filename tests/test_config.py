@@ -44,6 +44,9 @@ def test_later_wins_and_types_are_those_of_the_dataclass(tmp_path):
     (["--n_rollouts=2", "--rollout_gdro=true", "--n_min=3"], "between n_min=3 and n_max=12"),
     (["--n_rollouts=1"], "must be at least 2"),
     (["--tokens_per_micro_batch=20"], "must hold one sequence: at least max_prompt_len"),
+    (["--preset=papers"], "choose one of paper, reference, or leave it empty"),
+    (["--rollout_gdro=true", "--unseen=hardest"], "has no success rate to give rollouts by"),
+    (["--grade_timeout=0"], "between 0.1 and 3600"),
     (["--passk=9"], "cannot be estimated from eval_samples=8"),
 ])
 def test_mistakes_stop_with_one_line_and_status_2(arguments, message, capsys):
@@ -73,7 +76,13 @@ def test_every_knob_has_a_comment_and_help_prints_it(config_class, capsys):
     assert stop.value.code == 0 and all(comment in printed for comment in documented.values())
 
 
-@pytest.mark.parametrize("config_class, files", [(Config, ["train.py", "eval.py", "model.py", "rollout.py", "runfolder.py"]), (EvalConfig, ["eval.py", "model.py", "rollout.py"])])
+def test_a_preset_comes_before_files_and_the_command_line(tmp_path):
+    path = write(tmp_path / "a.py", "history = 9\n")
+    cfg = parse(Config, [path, "--prompt_eta=1.5", "--preset=paper"])
+    assert (cfg.history, cfg.prompt_eta, cfg.prompt_signal, cfg.preset) == (9, 1.5, "surrogate", "paper")
+
+
+@pytest.mark.parametrize("config_class, files", [(Config, ["train.py", "eval.py", "model.py", "rollout.py", "runfolder.py", "data.py"]), (EvalConfig, ["eval.py", "model.py", "rollout.py", "data.py"])])
 def test_every_knob_is_read_somewhere(config_class, files):
     source = "".join(open(file).read() for file in files)
     unread = [f.name for f in dataclasses.fields(config_class) if not re.search(rf"cfg\.{f.name}\b", source)]
@@ -86,12 +95,12 @@ def test_limits_of_rollout_gdro_do_not_bind_plain_grpo():
 
 def test_shipped_configs_parse_and_are_short():
     files = glob.glob("config/*.py")
-    assert len(files) >= 4
+    assert len(files) == 17
     for file in files:
-        parse(Config, [file])
+        parse(EvalConfig if file.startswith("config/eval_") else Config, [file])
         lines = open(file).read().splitlines()
         assert len(lines) <= 25 and lines[0].startswith("#")
-    assert len({parse(Config, [file]).out_dir for file in files}) == len(files)
+    assert len({parse(Config, [file]).out_dir for file in files if not file.startswith("config/eval_")}) == len(files) - 1
 
 
 def test_knobs_of_training_and_evaluation_agree():

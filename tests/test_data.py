@@ -1,18 +1,24 @@
-"""Claims about the embedded world, local files and what happens to bad ones."""
+"""Claims about the embedded world, data sets by name, local files, and what happens to bad ones."""
+import csv
 import json
 import os
+from types import SimpleNamespace
 
 import pyarrow
 import pyarrow.parquet
 import pytest
+from make_files import benchmark_rows, dapo_rows, tiny_qwen3, write_benchmarks, write_jsonl
 
-from data import FAMILIES, Problem, arith, arith_trace, load_problems, within_length
+from configurator import UsageError
+from data import DATASETS, FAMILIES, HUB, Gated, Problem, arith, arith_trace, load_problems, load_set, read_rows
+from reward import Grader, string_match
 
 
-def write_jsonl(path, rows):
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return str(path)
+def settings(**changes):
+    return SimpleNamespace(**{"data_dir": "problems", "template": "auto", "reward": "auto", "max_prompt_len": 1000} | changes)
 
+
+# ---------- the embedded world ----------
 
 def test_traces_are_the_running_results():
     by_letter = {f.letter: f for f in FAMILIES}
@@ -35,60 +41,6 @@ def test_training_is_heavy_tailed_and_evaluation_even():
     assert len(set(held_out)) == 1
 
 
-@pytest.mark.parametrize("suffix", [".jsonl", ".parquet"])
-def test_local_files_load_and_incomplete_rows_are_counted(tmp_path, suffix):
-    rows = [{"prompt": "1+1=", "answer": "2"}, {"prompt": "2+2=", "answer": None}, {"prompt": "", "answer": "5"}, {"prompt": "3+3=", "answer": "6"}]
-    path = tmp_path / ("set" + suffix)
-    if suffix == ".jsonl":
-        write_jsonl(path, rows)
-    else:
-        pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), path)
-    problems, left_out = load_problems(str(path))
-    assert [(p.prompt, p.answer) for p in problems] == [("1+1=", "2"), ("3+3=", "6")] and left_out == 2
-    assert [p.uid for p in problems] == [p.uid for p in load_problems(str(path))[0]]
-
-
-def test_id_and_group_columns_are_used_and_numbers_become_text(tmp_path):
-    path = write_jsonl(tmp_path / "a.jsonl", [{"prompt": "1+1=", "answer": 2, "id": 0, "group": 0}, {"prompt": "0+0=", "answer": 0}])
-    assert load_problems(path)[0][0] == Problem("0", "1+1=", "2", "0") and load_problems(path)[0][1].answer == "0"
-
-
-@pytest.mark.parametrize("rows, message", [
-    ([], "no usable row"),
-    ([{"prompt": "1", "answer": None}], "no usable row"),
-    ([{"question": "1", "answer": "1"}], r"row 1: needs the columns prompt and answer, has \['answer', 'question'\]"),
-    (["text"], "row 1: .* has str"),
-    ([{"prompt": "1", "answer": "1"}, {"prompt": "1", "answer": "2"}], "occurs twice"),
-    ([{"prompt": [{"role": "user"}], "answer": "1"}], "row 1, column prompt: needs text or a number, has list"),
-    ([{"prompt": "1", "answer": True}], "row 1, column answer: needs text or a number, has bool"),
-])
-def test_bad_files_say_what_to_change(tmp_path, rows, message):
-    with pytest.raises(ValueError, match=message):
-        load_problems(write_jsonl(tmp_path / "bad.jsonl", rows))
-
-
-def test_unreadable_names_say_what_there_is(tmp_path):
-    with pytest.raises(ValueError, match="there are arith, or a path"):
-        load_problems("arithmetic")
-    with pytest.raises(ValueError, match="no such file"):
-        load_problems("nowhere.jsonl")
-    for name in ("latin.jsonl", "broken.parquet"):
-        (tmp_path / name).write_bytes(b"\xe9\xff")
-        with pytest.raises(ValueError, match=name + ": cannot be read"):
-            load_problems(str(tmp_path / name))
-    (tmp_path / "torn.jsonl").write_text('{"prompt": "1", "answer": "1"}\n{"prompt": ')
-    with pytest.raises(ValueError, match="line 2: not JSON"):
-        load_problems(str(tmp_path / "torn.jsonl"))
-
-
-def test_long_prompts_are_left_out_and_counted(engine):
-    problems = [Problem("a", "B12=", "3"), Problem("b", "B1234567890=", "")]
-    kept, ids, left_out = within_length(problems, engine.tokenizer, 5)
-    assert kept == problems[:1] and len(ids[0]) == 4 and left_out == 1
-    with pytest.raises(ValueError, match="longer than max_prompt_len=3"):
-        within_length(problems, engine.tokenizer, 3)
-
-
 def test_the_shipped_base_policy_has_the_success_rates_it_says(engine):
     """And they spread: an easy family, a hopeless one, nothing missing between."""
     from arith.make_base import success_rates
@@ -102,10 +54,197 @@ def test_the_shipped_base_policy_has_the_success_rates_it_says(engine):
     assert os.path.getsize("arith/base/model.safetensors") < 2e6
 
 
-def test_loaders_by_name_must_give_distinct_text_ids(monkeypatch):
-    import data
+# ---------- local files ----------
 
+@pytest.mark.parametrize("suffix", [".jsonl", ".parquet", ".csv"])
+def test_local_files_load_and_incomplete_rows_are_counted(tmp_path, suffix):
+    rows = [{"prompt": "1+1=", "answer": "2"}, {"prompt": "2+2=", "answer": None}, {"prompt": "", "answer": "5"}, {"prompt": "3+3=", "answer": "6"}]
+    path = tmp_path / ("set" + suffix)
+    if suffix == ".jsonl":
+        write_jsonl(path, rows)
+    elif suffix == ".csv":
+        with open(path, "w", newline="") as file:
+            writer = csv.DictWriter(file, ["prompt", "answer"])
+            writer.writeheader(), writer.writerows(rows)
+    else:
+        pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), path)
+    problems, left_out = load_problems(str(path))
+    assert [(p.prompt, p.answer) for p in problems] == [("1+1=", "2"), ("3+3=", "6")] and left_out == {"incomplete": 2}
+    assert [p.uid for p in problems] == [p.uid for p in load_problems(str(path))[0]]
+
+
+def test_id_and_group_columns_are_used_and_numbers_become_text(tmp_path):
+    path = write_jsonl(tmp_path / "a.jsonl", [{"prompt": "1+1=", "answer": 2, "id": 0, "group": 0}, {"prompt": "0+0=", "answer": 0}])
+    assert load_problems(path)[0][0] == Problem("0", "1+1=", "2", "0") and load_problems(path)[0][1].answer == "0"
+
+
+def test_columns_are_found_by_their_usual_names_or_named_by_key(tmp_path):
+    path = write_jsonl(tmp_path / "a.jsonl", [{"problem": "1+1", "solution": "so it is 2", "final_answer": ["2"], "level": 3}])
+    assert load_problems(path)[0] == load_problems(path + ":answer=final_answer")[0]
+    [p] = load_problems(path + ":prompt=solution:answer=level:group=level:id=problem")[0]
+    assert p == Problem("1+1", "so it is 2", "3", "3")
+    with pytest.raises(UsageError, match="there is no key 'colour'"):
+        load_problems(path + ":colour=red")
+    with pytest.raises(UsageError, match="needs the columns question and final_answer, has"):
+        load_problems(path + ":prompt=question")
+
+
+def test_repeated_rows_are_kept_once_and_conflicting_ones_dropped_altogether(tmp_path):
+    rows = [{"prompt": "a", "answer": "1"}, {"prompt": " a\n", "answer": "1"}, {"prompt": "b", "answer": "1"}, {"prompt": "b", "answer": "2"}, {"prompt": "b", "answer": "1"}, {"prompt": "c", "answer": "3"}]
+    problems, left_out = load_problems(write_jsonl(tmp_path / "a.jsonl", rows))
+    assert [p.prompt for p in problems] == ["a", "c"] and left_out == {"repeated": 1, "conflicting": 3}
+
+
+@pytest.mark.parametrize("rows, message", [
+    ([], "no usable row"),
+    ([{"prompt": "1", "answer": None}], "no usable row .1 rows: 1 incomplete."),
+    ([{"text": "1", "answer": "1"}], r"row 1: needs the columns prompt and answer, has \['answer', 'text'\]"),
+    (["text"], "row 1: .* has str"),
+    ([{"prompt": "1", "answer": "1"}, {"prompt": "1", "answer": "2"}], "no usable row .2 rows: 2 conflicting."),
+    ([{"prompt": "1", "answer": "1", "id": "x"}, {"prompt": "2", "answer": "2", "id": "x"}], "'x' .of prompt '2'. occurs twice"),
+    ([{"prompt": [{"role": "user"}, {}], "answer": "1"}], "row 1, column prompt: needs text or a number, has list"),
+    ([{"prompt": "1", "answer": True}], "row 1, column answer: needs text or a number, has bool"),
+])
+def test_bad_files_say_what_to_change(tmp_path, rows, message):
+    with pytest.raises(UsageError, match=message):
+        load_problems(write_jsonl(tmp_path / "bad.jsonl", rows))
+
+
+def test_unreadable_names_say_what_there_is(tmp_path):
+    with pytest.raises(UsageError, match="there are arith, dapo, .* gpqa, owner/name"):
+        load_problems("arithmetic")
+    with pytest.raises(UsageError, match="no such file"):
+        load_problems("nowhere.jsonl")
+    for name in ("latin.jsonl", "broken.parquet", "latin.csv"):
+        (tmp_path / name).write_bytes(b"\xe9\xff")
+        with pytest.raises(UsageError, match=name + ": cannot be read"):
+            load_problems(str(tmp_path / name))
+    (tmp_path / "torn.jsonl").write_text('{"prompt": "1", "answer": "1"}\n{"prompt": ')
+    with pytest.raises(UsageError, match="line 2: not JSON"):
+        load_problems(str(tmp_path / "torn.jsonl"))
+
+
+def test_loaders_by_name_must_give_distinct_text_ids(monkeypatch):
     for uids in (["a", "a"], [1, 2]):
-        monkeypatch.setitem(data.DATASETS, "mine", lambda split: [Problem(uid, "B12=", "3") for uid in uids])
-        with pytest.raises(ValueError, match="occurs twice|is no text"):
+        monkeypatch.setitem(DATASETS, "mine", lambda split: [Problem(uid, "B12=", "3") for uid in uids])
+        with pytest.raises(UsageError, match="occurs twice|is no text"):
             load_problems("mine")
+
+
+# ---------- the benchmarks, from files with the real columns ----------
+
+@pytest.fixture(scope="module")
+def problems_dir(tmp_path_factory):
+    return write_benchmarks(tmp_path_factory.mktemp("data") / "problems")
+
+
+def test_every_named_set_loads_from_its_real_columns(problems_dir):
+    answers = {name: [p.answer for p in load_problems(name, "eval", problems_dir)[0]] for name in HUB}
+    assert answers["dapo"] == [str(3 * i) for i in range(12)]
+    assert answers["gsm8k"] == ["1001", "2001", "3001"] and len(load_problems("gsm8k", "train", problems_dir)[0]) == 2
+    assert answers["aime24"] == ["025", "033", "204"] and answers["aime25"] == ["70", "588"] and answers["amc23"] == ["27.0", "4.0"]
+    assert answers["minerva"] == ["4.5e33", "120"] and answers["olympiad"] == ["$2$", r"$\frac{1}{2}$", "(0, 1)"]
+    groups = [p.group for p in load_problems("math500", "eval", problems_dir)[0]]
+    assert groups[0] == "Geometry, level 2" and len(set(groups)) == 6
+
+
+def test_the_old_instruction_is_stripped_from_dapo(problems_dir):
+    assert [p.prompt for p in load_problems("dapo", "train", problems_dir)[0]] == [f"What is the sum of {i} and {2 * i}?" for i in range(12)]
+    rows = dapo_rows() + [dapo_rows()[0] | {"solution": "5"}, dapo_rows()[3]]
+    write_jsonl(os.path.join(problems_dir, "..", "dapo.jsonl"), rows)
+    problems, left_out = load_problems("dapo", "train", os.path.dirname(problems_dir))
+    assert len(problems) == 11 and left_out == {"conflicting": 2, "repeated": 1}
+
+
+def test_options_of_gpqa_are_shuffled_by_the_question_alone(problems_dir):
+    first, again = (load_problems("gpqa", "eval", problems_dir)[0] for _ in "12")
+    assert first == again and len({p.answer for p in first}) > 1
+    for p, row in zip(first, benchmark_rows()["gpqa"]):
+        assert f"({p.answer}) {row['Correct Answer']}\n" in p.prompt and p.prompt.startswith(row["Question"])
+        assert sorted(line[4:] for line in p.prompt.split("\n\n")[1].splitlines()) == sorted(row[c].strip() for c in row if "Answer" in c)
+        assert row["Correct Answer"] not in p.uid and "rec" not in p.uid
+
+
+def test_odd_reference_answers_are_graded_as_what_they_mean(problems_dir):
+    """Zero-padded, decimal, scientific, in dollars, a letter: by both scorers."""
+    grader = Grader("math", workers=1)
+    for name, response in (("aime24", "25"), ("amc23", "27"), ("minerva", r"4.5 \times 10^{33}"), ("olympiad", "2"), ("gsm8k", "1,001")):
+        gold = load_problems(name, "eval", problems_dir)[0][0].answer
+        assert grader.grade([rf"\boxed{{{response}}}"], [gold]) == ["right"] and string_match(rf"\boxed{{{response}}}", gold)
+    gold = load_problems("gpqa", "eval", problems_dir)[0][0].answer
+    assert grader.grade([rf"\boxed{{{x}}}" for x in "ABCD"], [gold] * 4).count("right") == 1
+    grader.close()
+
+
+def test_without_the_hub_the_error_says_which_file_to_place_where(tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    for name, stem in (("math500", "math500"), ("gsm8k", "gsm8k_test")):
+        with pytest.raises(UsageError) as error:
+            load_problems(name, "eval", str(tmp_path))
+        for part in (HUB[name].hub, HUB[name].revision, f"place it at {tmp_path}/{stem}.jsonl", "with the columns", "hf download"):
+            assert part in str(error.value)
+    with pytest.raises(UsageError, match="no/such-set .config main, split test.* give the path of a .jsonl"):
+        load_problems("no/such-set:config=main", "eval", str(tmp_path))
+
+
+def test_a_gated_set_without_a_token_says_how_to_get_one(tmp_path, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.get_token", lambda: None)
+    with pytest.raises(Gated, match="Idavidrein/gpqa is gated .*hf auth login"):
+        load_problems("gpqa", "eval", str(tmp_path))
+
+
+def test_the_hub_is_asked_for_the_pinned_revision_config_and_split(tmp_path, monkeypatch):
+    """The library itself, on a folder laid out like a repository of the hub."""
+    import datasets
+
+    asked, real = [], datasets.load_dataset
+    for split, rows in (("train", benchmark_rows()["gsm8k_train"]), ("test", benchmark_rows()["gsm8k_test"])):
+        (tmp_path / "main").mkdir(exist_ok=True)
+        pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), tmp_path / "main" / f"{split}-00000-of-00001.parquet")
+
+    def local(hub, config, split, revision):
+        asked.append((hub, config, split, revision))
+        return real(str(tmp_path / "main"), split=split, cache_dir=str(tmp_path / "cache"))
+
+    monkeypatch.setattr(datasets, "load_dataset", local)
+    assert [len(load_problems(spec, split, str(tmp_path))[0]) for spec, split in (("gsm8k", "train"), ("gsm8k", "eval"), ("gsm8k:revision=abc", "eval"), ("some/set:config=main:split=train", "eval"))] == [2, 3, 3, 2]
+    pinned = HUB["gsm8k"].revision
+    assert asked == [("openai/gsm8k", "main", "train", pinned), ("openai/gsm8k", "main", "test", pinned), ("openai/gsm8k", "main", "test", "abc"), ("some/set", "main", "train", "main")]
+    assert all(len(known.revision) == 40 for known in HUB.values())
+
+
+# ---------- templates and lengths ----------
+
+def test_templates(tmp_path, monkeypatch):
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(tiny_qwen3(tmp_path / "model"))
+    path = write_jsonl(tmp_path / "a.jsonl", [{"prompt": "What is {x}?", "answer": "2"}])
+    prompt = lambda template, name=path: load_set(name, "train", settings(template=template), tokenizer).problems[0].prompt
+    boxed = "What is {x}?\nLet's think step by step and output the final answer within \\boxed{}."
+    assert prompt("bare") == "What is {x}?" and prompt("boxed") == prompt("auto") == boxed and prompt("Q: {question} A:") == "Q: What is {x}? A:"
+    assert prompt("chat") == f"<|im_start|>user\n{boxed}<|im_end|>\n<|im_start|>assistant\n"
+    assert prompt("auto", "arith") == arith("train")[0].prompt
+    data = load_set(path, "train", settings(), tokenizer)
+    assert data.reward == "math" and load_set("arith", "train", settings(), tokenizer).reward == "exact" and load_set(path, "train", settings(reward="exact"), tokenizer).reward == "exact"
+    assert tokenizer.decode(data.prompt_ids[0]) == boxed and data.problems[0].uid == load_problems(path)[0][0].uid  # the id is the question's
+    with pytest.raises(UsageError, match="choose auto, chat, bare, boxed, or write a text that contains .question."):
+        prompt("boxd")
+    tokenizer.chat_template = None
+    with pytest.raises(UsageError, match="has no chat template"):
+        prompt("chat")
+
+
+def test_long_prompts_are_left_out_and_counted(engine, tmp_path):
+    path = write_jsonl(tmp_path / "a.jsonl", [{"prompt": "B12=", "answer": "3"}, {"prompt": "B1234567890=", "answer": "3"}])
+    data = load_set(path, "train", settings(template="bare", max_prompt_len=5), engine.tokenizer)
+    assert [p.prompt for p in data.problems] == ["B12="] and len(data.prompt_ids[0]) == 4 and data.left_out == {"too long": 1}
+    with pytest.raises(UsageError, match="every prompt is longer than max_prompt_len=3"):
+        load_set(path, "train", settings(template="bare", max_prompt_len=3), engine.tokenizer)
+
+
+def test_a_local_copy_goes_before_the_hub_and_any_format_will_do(tmp_path):
+    rows = [{"problem": "1+1", "answer": "2"}]
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), tmp_path / "aime25.parquet")
+    assert load_problems("aime25", "eval", str(tmp_path))[0][0].answer == "2"
+    assert read_rows(str(tmp_path / "aime25.parquet")) == rows

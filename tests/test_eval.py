@@ -1,19 +1,25 @@
-"""Claims about grading and evaluation metrics."""
+"""Claims about evaluation: metrics, resume, tables."""
 import itertools
 import json
+import os
+import re
+import subprocess
+import sys
+import time
 
 import numpy as np
 import pytest
+from make_files import tiny_qwen3, write_benchmarks, write_jsonl
 
 import eval as evaluation
-import reward
-from configurator import UsageError
-from eval import interval, pass_at_k, summarize
-from reward import Grader
+from eval import interval, paper_table, pass_at_k, summarize
+from model import Group, load_tokenizer
+from rollout import Rollout
+from train import main as train_main
 
 
 def test_pass_at_k_equals_enumeration():
-    for n in range(1, 9):
+    for n in range(1, 13):
         for c, k in itertools.product(range(n + 1), range(1, n + 1)):
             draws = list(itertools.combinations([1] * c + [0] * (n - c), k))
             assert pass_at_k([c], n, k)[0] == pytest.approx(sum(map(any, draws)) / len(draws))
@@ -37,37 +43,6 @@ def test_summary_names_the_worst_group():
     assert result["mean@8/interval"][0] <= result["mean@8"] <= result["mean@8/interval"][1]
 
 
-def test_exact_grading():
-    assert Grader("exact").grade(["12", " 12\n", "120", "1", ""], ["12"] * 5) == [1, 1, -1, -1, -1]
-    with pytest.raises(ValueError, match="there are exact"):
-        Grader("exakt")
-
-
-def test_the_canary_sings_for_a_broken_grader(monkeypatch):
-    Grader("exact").canary("42")
-    for broken in (lambda response, answer: True, lambda response, answer: False):
-        monkeypatch.setitem(reward.GRADERS, "broken", broken)
-        with pytest.raises(UsageError, match="reward canary"):
-            Grader("broken").canary("42")
-
-
-def test_a_grader_can_say_what_a_right_response_looks_like(monkeypatch):
-    def boxed(response, answer):
-        return response == f"[{answer}]"
-
-    monkeypatch.setitem(reward.GRADERS, "boxed", boxed)
-    with pytest.raises(UsageError, match="reward canary"):
-        Grader("boxed").canary("42")
-    boxed.example = lambda answer: f"[{answer}]"
-    Grader("boxed").canary("42")
-
-
-def test_a_grader_that_fails_names_the_response(monkeypatch):
-    monkeypatch.setitem(reward.GRADERS, "fails", lambda response, answer: float(response) == float(answer))
-    with pytest.raises(RuntimeError, match="reward='fails' failed on response '4%', answer '4'"):
-        Grader("fails").grade(["4%"], ["4"])
-
-
 def test_the_command_line_reports_the_base_policy(tmp_path, capsys):
     results = evaluation.main(["--eval_samples=16", "--passk=8", f"--output={tmp_path}/result.json"])
     printed = capsys.readouterr().out
@@ -75,8 +50,124 @@ def test_the_command_line_reports_the_base_policy(tmp_path, capsys):
     assert f"{result['mean@16']:.3f}" in printed and "worst group" in printed
     saved = json.loads((tmp_path / "result.json").read_text())
     assert saved["results"]["arith"] == result and saved["config"]["eval_samples"] == 16
-    assert result["sampling"] == {"temperature": 1.0, "top_p": 1.0, "top_k": 0}
+    assert result["sampling"] == {"n": 16, "temperature": 1.0, "top_p": 1.0, "top_k": 0, "max_tokens": 12}
     assert evaluation.main(["--eval_samples=16", "--passk=8"]) == results  # the same seeds, the same samples
+
+
+# ---------- stopped and gone on ----------
+
+def start_eval(*arguments):
+    return subprocess.Popen([sys.executable, "eval.py", "--eval_samples=64", *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+@pytest.mark.slow
+def test_an_evaluation_killed_in_the_middle_and_restarted_gives_the_same_json(tmp_path):
+    process = start_eval(f"--output={tmp_path}/whole.json")
+    assert process.wait() == 0, process.stderr.read()
+    process = start_eval(f"--output={tmp_path}/cut.json")
+    part = tmp_path / "cut.json.part"
+    while not part.exists() or part.read_text().count("\n") < 2:  # what it is, and one piece
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.kill()
+    process.wait()
+    with open(part, "a") as file:
+        file.write('{"set": "arith", "sta')  # a torn line
+    pieces = part.read_text().count("\n")
+    assert not (tmp_path / "cut.json").exists()
+    process = start_eval(f"--output={tmp_path}/cut.json")
+    assert process.wait() == 0, process.stderr.read()
+    assert (tmp_path / "cut.json").read_bytes() == (tmp_path / "whole.json").read_bytes() and not part.exists() and pieces < 4
+
+
+def test_an_output_of_another_evaluation_is_never_overwritten(tmp_path, capsys, monkeypatch):
+    first = evaluation.main([f"--output={tmp_path}/a.json", "--eval_samples=2", "--passk=1"])
+    before = (tmp_path / "a.json").read_bytes()
+    monkeypatch.setattr(evaluation, "measure", None)  # nothing is sampled again
+    assert evaluation.main([f"--output={tmp_path}/a.json", "--eval_samples=2", "--passk=1"]) == first
+    assert "holds this evaluation already" in capsys.readouterr().out
+    (tmp_path / "b.json").write_text("notes")
+    (tmp_path / "c.json.part").write_text('{"config": {"seed": 5}}\n')
+    for name, arguments, message in (("a", ["--eval_samples=3"], "another evaluation (eval_samples differ)"), ("b", [], "is no result of eval.py"), ("c", [], "c.json.part belongs to another evaluation")):
+        with pytest.raises(SystemExit) as stop:
+            evaluation.main([f"--output={tmp_path}/{name}.json", "--eval_samples=2", "--passk=1", *arguments])
+        assert stop.value.code == 2 and message in capsys.readouterr().err
+    assert (tmp_path / "a.json").read_bytes() == before
+
+
+def test_a_checkpoint_is_evaluated_like_the_exported_model(tmp_path):
+    train_main(["--steps=3", "--eval_sets=", "--lr=1e-3", f"--out_dir={tmp_path}/run"])
+    results = [evaluation.main([f"--model={tmp_path}/run/{path}"])["arith"] for path in ("hf", "ckpt/step_000003")]
+    assert results[0] == results[1] and results[0]["mean@8"] != evaluation.main([])["arith"]["mean@8"]
+
+
+# ---------- the paper's benchmarks ----------
+
+def result(right, n=8, k=8):
+    """What evaluate returns for a math set in which `right` of n samples were right, and half of them as strings."""
+    halves = [c // 2 for c in right]
+    as_string = summarize(halves, [""] * len(right), n, k)
+    return summarize(right, [""] * len(right), n, k) | {"right": right, "string_right": halves, "string/mean@8": as_string["mean@8"], "string/pass@8": as_string["pass@8"],
+                                                        "sampling": {"n": n, "temperature": 0.6, "top_p": 0.8, "top_k": 20}, "truncated": 0.0, "no_answer": 0.25, "left_out": {}}
+
+
+BASE = {"math500": result([8, 4, 0, 0]), "aime24": result([8, 0]), "aime25": result([0, 0]), "amc23": result([2, 2]), "minerva": result([1]), "olympiad": result([0, 0, 0, 0, 0, 4]), "gpqa": result([6, 3])}
+
+
+def test_table_1_has_the_papers_columns_and_the_right_gains(tmp_path, capsys):
+    better = BASE | {"aime25": result([4, 4]), "olympiad": result([0, 0, 0, 8, 8, 8])}
+    lines = [line.split() for line in paper_table({"grpo": BASE, "gdro": better})]
+    assert lines[0] == ["MATH500", "AIME", "AMC", "Minerva", "Olympiad", "GPQA", "pass@8"]
+    # of 19 questions, 9 and then 13 were solved at least once
+    assert lines[1] == ["grpo", "37.50", "25.00", "25.00", "12.50", "8.33", "56.25", "47.37"]
+    assert lines[2] == ["gdro", "37.50", "50.00", "25.00", "12.50", "50.00", "56.25", "68.42", "(+44.44%)"]
+    assert [line.split()[1] for line in paper_table({"grpo": BASE}, "string")[1:]] == ["18.75"]
+    without = {name: r for name, r in BASE.items() if name != "gpqa"}
+    lines = [line.split() for line in paper_table({"grpo": BASE, "no token": without})]
+    assert lines[1][-1] == lines[2][-2] == "41.18" and lines[2][-3] == "-"  # 7 of the 17 questions that both answered
+    for name, results in (("grpo", BASE), ("gdro", better)):
+        (tmp_path / f"{name}.json").write_text(json.dumps({"config": {"model": f"out/{name}/hf"}, "results": results}))
+    evaluation.main([f"--compare={tmp_path}/grpo.json,{tmp_path}/gdro.json"])
+    printed = capsys.readouterr().out
+    assert "normalised string match" in printed and "68.42 (+44.44%)" in printed and "pass@8 relative" in printed
+    assert re.search(r"olympiad: 6 questions.*?mean@8 relative +\+500\.00 %\n +mean@8 difference +\+0\.417 \[", printed, re.S)
+    with pytest.raises(SystemExit):
+        evaluation.main([f"--compare={tmp_path}/none.json"])
+    assert "not a result of eval.py" in capsys.readouterr().err
+
+
+def test_all_eight_benchmarks_from_local_files_print_the_papers_table(tmp_path, capsys, monkeypatch):
+    model = tiny_qwen3(tmp_path / "model")
+    problems = write_benchmarks(tmp_path / "problems")
+    arguments = ["config/eval_paper.py", "--eval_sets=gsm8k,math500,aime24,aime25,amc23,minerva,olympiad,gpqa", f"--model={model}", f"--data_dir={problems}", "--max_response_len=8", f"--output={tmp_path}/r.json"]
+    results = evaluation.main(arguments)
+    printed = capsys.readouterr().out
+    assert len(results) == 8 and re.search(r"\nmodel +0\.00( +0\.00){6}\n", printed) and "graded by mathematical equivalence" in printed
+    saved = json.loads((tmp_path / "r.json").read_text())
+    assert saved["results"]["math500"]["sampling"] == {"n": 8, "temperature": 0.6, "top_p": 0.8, "top_k": 20, "max_tokens": 8} and saved["results"]["gpqa"]["reward"] == "math"
+    assert set(saved["results"]["math500"]["groups"]) == {f"{s}, level {i}" for s in ("Algebra", "Geometry") for i in (1, 2, 3)}
+    os.remove(f"{problems}/gpqa.jsonl")
+    monkeypatch.setattr("huggingface_hub.get_token", lambda: None)
+    assert len(evaluation.main(arguments[:-1])) == 7
+    assert "skipped gpqa: Idavidrein/gpqa is gated" in capsys.readouterr().out
+
+
+def test_right_answers_of_a_policy_count_by_both_scorers(tmp_path, monkeypatch):
+    """An engine that says the same to every question."""
+    class Parrot:
+        def generate(self, prompts, seeds, sampling, progress):
+            said = ["It is \\boxed{0.5}", "It is \\boxed{\\frac{1}{2}}", "It is 1/2", "\\boxed{9^{9^9}}"]
+            return [Rollout(i, j, ids, [0], [0.0], j != 2, said[j]) for i, ids in enumerate(prompts) for j in range(len(seeds[i]))]
+
+    path = write_jsonl(tmp_path / "a.jsonl", [{"prompt": "a half", "answer": "1/2"}, {"prompt": "two", "answer": "2"}])
+    cfg = evaluation.EvalConfig(eval_sets=path, eval_samples=4, passk=2, max_prompt_len=200)
+    group = Group(cfg)
+    sets = evaluation.load_eval_sets(cfg, load_tokenizer(tiny_qwen3(tmp_path / "model")), group)
+    graders = evaluation.make_graders(cfg, ["math"])
+    r = evaluation.evaluate(cfg, Parrot(), graders, sets, group)[path]
+    graders["math"].close()
+    assert r["right"] == [2, 0] and r["string_right"] == [1, 0] and r["mean@4"] == 0.25 and r["string/mean@4"] == 0.125
+    assert r["no_answer"] == 0.25 and r["truncated"] == 0.25 and r["timeout"] == 0.0 and r["pass@2"] == pytest.approx((1 - 1 / 6) / 2)
 
 
 @pytest.mark.parametrize("argument, message", [

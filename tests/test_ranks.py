@@ -13,7 +13,7 @@ import torch
 from rank_checks import gradient
 
 from model import Group, load_hf, load_policy
-from rollout import deal, generate_all
+from rollout import deal, generate_share
 from test_train import TINY, metrics_of, run
 from train import Config
 
@@ -59,7 +59,7 @@ def test_every_rank_samples_its_share_and_no_rollout_twice(world):
         def generate(self, prompts, seeds, sampling, progress):
             return [SimpleNamespace(prompt_id=i, sample=j, seed=seed) for i, of_prompt in enumerate(seeds) for j, seed in enumerate(of_prompt)]
 
-    shares = [generate_all(Engine(), [[0]] * 6, seeds, None, SimpleNamespace(rank=rank, world=world, master=True, gather=lambda mine: mine)) for rank in range(world)]
+    shares = [generate_share(Engine(), [[0]] * 6, seeds, None, SimpleNamespace(rank=rank, world=world, master=True)) for rank in range(world)]
     assert max(map(len, shares)) - min(map(len, shares)) <= 1
     together = [r for share in shares for r in share]
     assert [r.seed for r in together] == [seed for of_prompt in seeds for seed in of_prompt]

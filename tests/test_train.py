@@ -18,6 +18,7 @@ from runfolder import RunFolder
 from train import Config, check_mismatch, main, untruncated
 
 TINY = ["--prompts_per_step=16", "--eval_every=100", "--save_every=100", "--eval_sets="]
+PLAIN = ["--template=bare", "--reward=exact"]  # a local file like the embedded world
 
 
 def run(out, *arguments, steps=4, tiny=TINY):
@@ -241,6 +242,23 @@ def test_ctrl_c_saves_after_the_step_and_resume_goes_on(tmp_path):
     assert resumed == run(tmp_path / "whole", steps=done + 1)
 
 
+def test_only_the_newest_checkpoints_stay_and_the_best_model_does(tmp_path):
+    import eval as evaluation
+
+    arguments = ["--prompts_per_step=64", "--eval_every=1", "--save_every=1", "--lr=3e-4", "--eval_samples=4", "--passk=4"]
+    out = tmp_path / "run"
+    run(out, *arguments, steps=5, tiny=[])
+    assert sorted(os.listdir(out / "ckpt")) == ["latest", "step_000004", "step_000005"]
+    run(out, *arguments, "--resume=auto", "--keep_checkpoints=0", steps=8, tiny=[])
+    assert sorted(os.listdir(out / "ckpt")) == ["latest"] + [f"step_00000{i}" for i in (4, 5, 6, 7, 8)]
+    with open(out / "eval.jsonl") as file:
+        scores = [json.loads(line)["mean@4"] for line in file]
+    assert len(scores) == 9 and max(scores[1:]) > scores[0]
+    assert evaluation.main([f"--model={out}/best", "--eval_samples=4", "--passk=4"])["arith"]["mean@4"] == max(scores[1:])
+    run(out, *arguments, "--resume=" + str(out / "ckpt" / "step_000004"), "--keep_checkpoints=3", steps=6, tiny=[])
+    assert sorted(os.listdir(out / "ckpt")) == ["latest"] + [f"step_00000{i}" for i in (4, 5, 6, 7, 8)]  # those of later steps are not older
+
+
 # ---------- bad input ----------
 
 def local_set(path, rows):
@@ -251,19 +269,19 @@ def local_set(path, rows):
 def test_truncated_responses_and_left_out_rows_are_counted(tmp_path, capsys):
     rows = [{"prompt": f"B{i:04d}=", "answer": "123"} for i in range(20)] + [{"prompt": "B1=", "answer": None}, {"prompt": "B" * 20 + "=", "answer": "1"}]
     data = local_set(tmp_path / "set.jsonl", rows)
-    metrics = run(tmp_path / "run", f"--dataset={data}", "--max_response_len=2", steps=1)
+    metrics = run(tmp_path / "run", f"--dataset={data}", *PLAIN, "--max_response_len=2", steps=1)
     assert metrics[0]["truncated"] == 1.0 and metrics[0]["response_len"] == 2.0
     assert metrics[0]["reward/mean"] == -1.0 and metrics[0]["dead_groups"] == 1.0
-    assert "20 training problems (2 left out" in capsys.readouterr().out
+    assert "20 problems of " + data + ", graded by exact (left out: 1 incomplete, 1 too long)" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("arguments, message", [
     (["--dataset=EMPTY"], "no usable row"),
-    (["--dataset=SMALL"], "2 usable problems, fewer than prompts_per_step=16"),
+    (["--dataset=SMALL", "--template=bare"], "2 usable problems, fewer than prompts_per_step=16"),
     (["--max_prompt_len=3"], "every prompt is longer than max_prompt_len=3"),
     (["--model=config"], "no model in this folder"),
     (["--model=no/such-model"], "neither a model folder nor a hub model"),
-    (["--reward=exakt"], "there are exact"),
+    (["--reward=exakt"], "there are auto, exact, math, or a function of yours"),
     (["--out_dir=LICENSE/run"], "cannot be made"),
     (["--logger=wandb"], "pip install wandb"),
 ])
@@ -343,7 +361,7 @@ def test_plot_says_what_it_cannot_draw(tmp_path, capsys):
 
 def test_a_run_that_gets_nothing_right_says_so(tmp_path, capsys):
     data = local_set(tmp_path / "set.jsonl", [{"prompt": f"B{i:04d}=", "answer": "none"} for i in range(16)])
-    run(tmp_path / "run", f"--dataset={data}", steps=5)
+    run(tmp_path / "run", f"--dataset={data}", *PLAIN, steps=5)
     assert "no rollout was right in five steps" in capsys.readouterr().out
 
 

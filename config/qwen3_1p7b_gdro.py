@@ -1,0 +1,22 @@
+# Both adversaries on Qwen3-1.7B-Base: 8 GPUs of 80 GB, some 13 hours (estimated); the paper has no such run
+out_dir = "out/qwen3_1p7b_gdro"
+model = "Qwen/Qwen3-1.7B-Base"
+dataset = "dapo"
+eval_sets = "math500,aime24,aime25,amc23,minerva,olympiad,gpqa"
+steps = 1000
+eval_every = 50
+save_every = 50
+prompts_per_step = 256
+max_prompt_len = 3200
+max_response_len = 4096
+eval_temperature = 0.6
+eval_top_p = 0.8
+eval_top_k = 20
+lr = 1e-6
+template = "boxed"
+reward = "math"
+kv_cache_gib = 24.0
+tokens_per_micro_batch = 16384
+activation_checkpointing = True
+prompt_gdro = True
+rollout_gdro = True
