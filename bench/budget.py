@@ -56,12 +56,13 @@ def main():
         parser.add_argument(f"--{name}", type=type(default), default=default, help=f"{says}; {default}")
     args = parser.parse_args()
     sizes = {model: parameters_of(model) for model in SHAPES}
-    print(f"{'config':<30}{'parameters':>16}{'1 GPU, GiB':>14}{f'{args.gpus} GPUs, GiB':>14}{'hours':>8}      (GiB a GPU: generate / update)")
+    print(f"{'config':<30}{'parameters':>16}{'1 GPU, GiB':>14}{f'{args.gpus} GPUs, GiB':>14}{'hours':>8}{'fits from':>12}      (GiB a GPU: generate / update)")
     for path in sorted(glob.glob(os.path.join(ROOT, "config", "qwen3_*.py"))):
         cfg = parse(Config, [path])
         parameters, shape = sizes[cfg.model]
         memory = ["{:.0f} / {:.0f}".format(*memory_gib(parameters, shape, cfg, world)) for world in (1, args.gpus)]
-        print(f"{os.path.basename(path):<30}{parameters:>16,}{memory[0]:>14}{memory[1]:>14}{hours(cfg, parameters, args):>8.0f}")
+        fewest = next(world for world in (1, 2, 4, 8, 16, 32) if max(memory_gib(parameters, shape, cfg, world)) <= 74)
+        print(f"{os.path.basename(path):<30}{parameters:>16,}{memory[0]:>14}{memory[1]:>14}{hours(cfg, parameters, args):>8.0f}{f'{fewest} x 80 GB':>12}")
 
 
 if __name__ == "__main__":

@@ -1,19 +1,21 @@
 """The README is true: its commands parse, its paths exist, its snippets run, its facts hold."""
 import dataclasses
+import glob
 import json
 import os
 import re
 import shlex
+import subprocess
+import sys
 
 import pytest
 
 import data
-import reward
 from configurator import parse
-from data import FAMILIES
+from data import FAMILIES, HUB
 from eval import EvalConfig
 from model import Group, load_policy
-from train import Config, main
+from train import PRESETS, Config, main
 
 with open(os.path.join(os.path.dirname(__file__), "..", "README.md"), encoding="utf-8") as file:
     README = file.read()
@@ -24,7 +26,7 @@ COMMANDS = sorted(set(re.findall(r"^(?:\| `)?((?:python|torchrun --nproc_per_nod
 def test_commands_name_real_scripts_configs_and_knobs(command):
     script, *arguments = shlex.split(command.replace(" --nproc_per_node=8", ""))[1:]
     assert os.path.exists(script)
-    if script != "plot.py" and arguments != ["--help"]:
+    if script in ("train.py", "eval.py") and arguments != ["--help"]:
         parse({"train.py": Config, "eval.py": EvalConfig}[script], arguments)
 
 
@@ -38,7 +40,7 @@ def test_there_are_commands_and_two_of_them_are_make():
 
 def test_paths_and_images_exist():
     for path in re.findall(r"\]\((assets/[^)]+)\)", README) + re.findall(r"`(\w+\.py|\w+/(?:\w+/)?(?:\w+\.py)?)`", README):
-        assert os.path.exists(path) or os.path.exists("bench/" + path) or path in ("ckpt/", "hf/", "time/", "mem/"), path
+        assert os.path.exists(path) or os.path.exists("bench/" + path) or os.path.exists("config/" + path) or path in ("ckpt/", "hf/", "best/", "time/", "mem/", "mine.py"), path
 
 
 def test_the_eight_steps_are_the_banners():
@@ -48,13 +50,27 @@ def test_the_eight_steps_are_the_banners():
     assert banners == steps and len(steps) == 8
 
 
-def test_the_table_of_differences_states_the_defaults():
+def test_the_table_of_presets_states_the_defaults_and_what_each_sets():
     defaults = {f.name: f.default for f in dataclasses.fields(Config)}
-    rows = re.findall(r"^\| `(\w+)` \| `([\w.]+)` \| `([\w.]+)` \|", README, re.M)
-    assert len(rows) == 8
-    for name, default, papers in rows:
-        assert str(defaults[name]) == default
-        parse(Config, [f"--{name}={papers.lower()}"])
+    rows = re.findall(r"^\| `(\w+)` \| `([\w.]+)` \| `([\w.]+)` \| `([\w.]+)` \|", README, re.M)
+    assert {row[0] for row in rows} == set(PRESETS["paper"]) == set(PRESETS["reference"])
+    for name, *values in rows:
+        assert values == [str(value) for value in (defaults[name], PRESETS["paper"][name], PRESETS["reference"][name])]
+
+
+def test_the_table_of_memory_is_what_the_command_prints():
+    printed = subprocess.run([sys.executable, "bench/budget.py"], capture_output=True, text=True, check=True).stdout
+    rows = re.findall(r"^\| `(qwen3_\w+)_\*\.py` \| ([\d,]+) \| ([\d /]+) \| ([\d /]+) \| (\d+) \| (\d+ x 80 GB) \|", README, re.M)
+    assert len(rows) == 3
+    for name, *cells in rows:
+        lines = [line for line in printed.splitlines() if line.startswith(name + "_")]
+        assert len(lines) == 4 and all(line.split(None, 1)[1].split() == " ".join(cells).split() for line in lines)
+        assert all(f"some {cells[3]} hours" in open(path).readline() for path in glob.glob(f"config/{name}_*.py"))
+
+
+def test_the_table_of_data_sets_names_them_all():
+    for name, known in HUB.items():
+        assert f"`{name}`" in README and known.hub in README and (not known.config or f"`{known.config}`" in README)
 
 
 def test_facts_about_the_embedded_world():
@@ -69,13 +85,12 @@ def test_facts_about_the_embedded_world():
 
 def test_both_snippets_run_as_written_and_learn(tmp_path):
     grader, loader = re.findall(r"```python\n(.*?)```", README, re.S)
+    (tmp_path / "mine.py").write_text(grader)
     assert all(len([line for line in snippet.splitlines() if line.strip()]) <= 10 for snippet in (grader, loader))
     try:
-        exec(grader, vars(reward))
         exec(loader, vars(data))
-        main(["--reward=last_number", "--dataset=sums", "--eval_sets=sums", "--steps=20", f"--out_dir={tmp_path}/run"])
+        main([f"--reward={tmp_path}/mine.py:last_number", "--dataset=sums", "--eval_sets=sums", "--steps=20", f"--out_dir={tmp_path}/run"])
     finally:
-        reward.GRADERS.pop("last_number", None)
         data.DATASETS.pop("sums", None)
     with open(tmp_path / "run" / "eval.jsonl") as file:
         first, last = [json.loads(line) for line in file]
