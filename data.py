@@ -46,7 +46,7 @@ FAMILIES = (
     Family("G", lambda r, d: r * r + d, 0.65, 0.02),
     Family("H", lambda r, d: r * d + d, 0.69, 0.02),
 )
-ARITH_SEED = 0
+WORLD_SEED = 0  # other seeds: other problems of the same kinds
 ARITH_TRAIN, ARITH_EVAL = 768, 320  # prompts
 
 
@@ -68,7 +68,7 @@ def arith_digits(rng):
 
 def arith(split):
     """The `train` (heavy-tailed) or `eval` (families in equal parts) problems of the embedded world; no prompt is in both."""
-    rng, seen, sets = np.random.default_rng(ARITH_SEED), set(), {}
+    rng, seen, sets = np.random.default_rng(WORLD_SEED), set(), {}
     sizes = {"eval": [ARITH_EVAL // len(FAMILIES)] * len(FAMILIES), "train": [round(f.share * ARITH_TRAIN) for f in FAMILIES]}
     sizes["train"][0] += ARITH_TRAIN - sum(sizes["train"])
     for name, counts in sizes.items():
@@ -93,11 +93,6 @@ def plain_dapo(row):
     """Some prompts still carry the instruction of the set they were taken from."""
     prompt = re.sub(r"\A\s*Solve the following math problem step by step\.[^\n]*Answer:[^\n]*\n+", "", row["prompt"])
     return row | {"prompt": re.sub(r"\n+\s*Remember to put your answer on its own line after \"Answer:\"\.?\s*\Z", "", prompt)}
-
-
-def last_of_gsm8k(row):
-    """The answer column holds the whole solution, with the number after ####."""
-    return row | {"answer": row["answer"].rpartition("####")[2].strip().replace(",", "")}
 
 
 def level_of_math(row):
@@ -130,7 +125,7 @@ class HubSet:
 
 HUB = {
     "dapo": HubSet("open-r1/DAPO-Math-17k-Processed", "en", "train", "31dd309567e3da778038cc87d868b6097a3ccf68", "prompt", "solution", prepare=plain_dapo),
-    "gsm8k": HubSet("openai/gsm8k", "main", "train test", "740312add88f781978c0658806c59bc2815b9866", "question", prepare=last_of_gsm8k),
+    "gsm8k": HubSet("openai/gsm8k", "main", "train test", "740312add88f781978c0658806c59bc2815b9866", "question"),
     "math500": HubSet("HuggingFaceH4/MATH-500", "", "test", "6e4ed1a2a79af7d8630a6b768ec859cb5af4d3be", group="group", prepare=level_of_math, needs=("subject", "level")),
     "aime24": HubSet("HuggingFaceH4/aime_2024", "", "train", "2fe88a2f1091d5048c0f36abc874fb997b3dd99a"),
     "aime25": HubSet("math-ai/aime25", "", "test", "563bb8404243c5f09de6ec262f2db674fe5bce9b"),
@@ -163,16 +158,22 @@ def load_problems(spec, split="train", data_dir="problems"):
     both. Named sets are read from data_dir if they were placed there, else from the hub. UsageError says what to change."""
     name, keys = split_name(spec)
     if name in DATASETS:
+        if keys:
+            raise UsageError(f"{spec}: {name} takes no keys")
         return checked(DATASETS[name](split), name), Counter()
     if name in HUB:
         known = HUB[name]
         part = keys.get("split") or known.split.split()[0 if split == "train" else -1]
         stem = os.path.join(data_dir, name if " " not in known.split else f"{name}_{part}")
         placed = [stem + suffix for suffix in SUFFIXES if os.path.exists(stem + suffix)]
+        if placed and (idle := [key for key in ("config", "revision") if key in keys]):
+            raise UsageError(f"{spec}: {placed[0]} is there and goes before the hub, so {idle[0]}= has no effect: remove the key or the file")
         rows = read_rows(placed[0]) if placed else hub_rows(dataclasses.replace(known, **{k: v for k, v in keys.items() if k in ("config", "revision")}), part, stem)
         columns = {key: keys.get(key) or getattr(known, key) for key in COLUMNS}
         prepare, needs = known.prepare, known.needs or (known.prompt, known.answer)
     elif name.endswith(SUFFIXES):
+        if idle := [key for key in ("config", "split", "revision") if key in keys]:
+            raise UsageError(f"{spec}: {idle[0]}= means nothing for a file: remove it")
         rows, prepare, needs = read_rows(name), None, ()
     elif re.fullmatch(r"[\w.-]+/[\w.-]+", name):
         rows, prepare, needs = hub_rows(HubSet(name, keys.get("config", ""), revision=keys.get("revision", "main")), keys.get("split", "train" if split == "train" else "test")), None, ()
@@ -198,6 +199,7 @@ def problems_of(rows, columns, prepare, needs, where):
         if prepare and all(isinstance(row[c], (str, int)) and str(row[c]).strip() for c in need):
             row = prepare(row)
         cells = {key: text_of(row.get(column), f"{where}, row {number}, column {column}") for key, column in columns.items()}
+        cells["answer"] = cells["answer"].rpartition("####")[2].strip()  # GSM8K's way to mark the answer behind a solution
         if cells["prompt"] and cells["answer"]:
             problems.append(Problem(cells["id"] or stable_id(cells["prompt"]), cells["prompt"], cells["answer"], cells["group"]))
     left_out, same, kept = Counter(incomplete=len(rows) - len(problems)), {}, []
@@ -224,9 +226,9 @@ def said(left_out):
 
 
 def text_of(cell, where):
-    """A cell as text: text, numbers and lists of one of them are accepted; missing, NaN and blank are ""."""
-    if isinstance(cell, list) and len(cell) == 1:
-        cell = cell[0]
+    """A cell as text: text, numbers and lists of them are accepted; missing, NaN and blank are ""."""
+    if isinstance(cell, list):
+        return ", ".join(filter(None, (text_of(one, where) for one in cell)))
     if cell is None or isinstance(cell, float) and cell != cell:
         return ""
     if isinstance(cell, bool) or not isinstance(cell, (str, int, float)):
@@ -254,7 +256,7 @@ def read_rows(path):
             import pyarrow.parquet
 
             return pyarrow.parquet.read_table(path).to_pylist()
-        with open(path, encoding="utf-8", newline="") as file:
+        with open(path, encoding="utf-8-sig", newline="") as file:
             if path.endswith(".csv"):
                 return list(csv.DictReader(file))
             lines = file.read().split("\n")

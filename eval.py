@@ -16,10 +16,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from answers import string_match
 from configurator import UsageError, check_knobs, configure, refuse
 from data import Gated, load_set, said, split_name
 from model import Group, load_policy, load_tokenizer, load_weights
-from reward import Grader, close_graders, grade, string_match
+from reward import Grader, close_graders, grade
 from rollout import ENGINES, Sampling, generate_share, make_engine, seed_of
 
 
@@ -193,12 +194,16 @@ def differing(a, b):
 
 
 def identity_of(cfg, sets):
-    """What a result depends on: the knobs, the problems, and the files of the weights."""
+    """What a result depends on: the knobs, the problems, the files of the weights, and a grader of the user's own."""
     free = ("output", "compare", "collective_timeout", "cpu_threads", "max_num_seqs", "kv_cache_gib", "eager", "grade_workers", "device")
     problems = {name: hashlib.sha256(repr([(p.uid, p.prompt, p.answer) for p in data.problems]).encode()).hexdigest()[:16] for name, data in sets.items()}
     files = [path for pattern in ("*.safetensors", "*.bin", "weights/*") for path in sorted(glob.glob(os.path.join(cfg.model, pattern)))]
     weights = [[os.path.basename(path), os.path.getsize(path), os.stat(path).st_mtime_ns] for path in files]
-    return {"config": {k: v for k, v in vars(cfg).items() if k not in free}, "problems": problems, "weights": weights}
+    own = cfg.reward.rpartition(":")[0]
+    if own and os.path.isfile(own):
+        with open(own, "rb") as file:
+            own = hashlib.sha256(file.read()).hexdigest()[:16]
+    return {"config": {k: v for k, v in vars(cfg).items() if k not in free}, "problems": problems, "weights": weights, "reward": own}
 
 
 def table(columns, gains=False):
@@ -213,9 +218,8 @@ def table(columns, gains=False):
         lines.append(row(key, (f"{r[key]:.3f} [{r[key + '/interval'][0]:.3f}, {r[key + '/interval'][1]:.3f}]" for r in results)))
     for key, of in ((mean, lambda r: np.array(r["right"]) / r["sampling"]["n"]), (passed, lambda r: pass_at_k(r["right"], r["sampling"]["n"], int(passed[5:])))) if gains else ():
         lines.append(row(f"  {key} relative", ["", *(f"{gain(r[key], first[key])}" for r in results[1:])]))
-        if all(len(r["right"]) == len(first["right"]) for r in results):
-            differences = (interval(of(r) - of(first)) for r in results[1:])
-            lines.append(row(f"  {key} difference", ["", *(f"{r[key] - first[key]:+.3f} [{low:+.3f}, {high:+.3f}]" for r, (low, high) in zip(results[1:], differences))]))
+        differences = (interval(of(r) - of(first)) for r in results[1:])
+        lines.append(row(f"  {key} difference", ["", *(f"{r[key] - first[key]:+.3f} [{low:+.3f}, {high:+.3f}]" for r, (low, high) in zip(results[1:], differences))]))
     if any(f"string/{mean}" in r for r in results):
         lines.append(row("as strings, mean/pass", (f"{r[f'string/{mean}']:.3f} / {r[f'string/{passed}']:.3f}" if f"string/{mean}" in r else "-" for r in results)))
     lines.append(row(f"worst group {mean}", (r["worst_group"] + " " + format(r[f"worst_group/{mean}"], ".3f") for r in results)))
@@ -273,22 +277,29 @@ def print_runs(runs):
         print(f"\n{name}: {r['questions']} questions x {s['n']} samples at temperature {s['temperature']:g}, top-p {s['top_p']:g}, top-k {s['top_k']}{left_out}")
         print("\n".join(table(columns, gains=len(columns) > 1)))
     if any(split_name(name)[0] in sum(PAPER.values(), ()) for results in runs.values() for name in results):
-        for scorer, says in (("", "mathematical equivalence"), ("string", "normalised string match")):
+        for scorer, says in (("", "the reward"), ("string", "normalised string match")):
+            if scorer and not all("string_right" in r for results in runs.values() for r in results.values()):
+                continue  # graded by something else than math
             print(f"\nTable 1 of the paper, graded by {says}; percent, pass@k pooled over all questions")
             print("\n".join(paper_table(runs, scorer)))
 
 
 def compare(paths):
     """Print the saved results side by side -> heading -> results."""
-    runs = {}
+    runs, seen = {}, {}
     for path in filter(None, map(str.strip, paths.split(","))):
         try:
             with open(path) as file:
                 saved = json.load(file)
             heading = heading_of(saved["config"]["model"])
             runs[heading if heading not in runs else path] = saved["results"]
+            settings = {name: {"questions": saved["problems"][name], "passk": saved["config"]["passk"], "reward": r["reward"]} | r["sampling"] for name, r in saved["results"].items()}
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise UsageError(f"compare={path}: not a result of eval.py --output=... ({type(error).__name__}: {error})") from error
+        for name, its in settings.items():
+            other, theirs = seen.setdefault(name, (path, its))
+            if differing(theirs, its):
+                raise UsageError(f"compare: {name} was evaluated differently in {other} and {path} ({', '.join(differing(theirs, its))} differ); evaluate both with the same settings")
     print_runs(runs)
     return runs
 
@@ -302,7 +313,7 @@ def run(cfg, group):
             base = json.load(file)["config"]["model"]
     policy, tokenizer = load_policy(base, group) if base != cfg.model else (None, load_tokenizer(cfg.model))
     sets = load_eval_sets(cfg, tokenizer, group)
-    identity, kept = identity_of(cfg, sets), None
+    identity, kept = group.on_master(lambda: identity_of(cfg, sets)), None
     if cfg.output:
         finished = group.on_master(lambda: read_finished(cfg.output))
         if finished and differing({k: finished.get(k) for k in identity}, identity):
@@ -334,9 +345,12 @@ def read_finished(path):
     if os.path.exists(path):
         try:
             with open(path) as file:
-                return json.load(file)
-        except ValueError as error:
-            raise UsageError(f"output={path} exists and is no result of eval.py: give another --output") from error
+                finished = json.load(file)
+        except ValueError:
+            finished = None
+        if not isinstance(finished, dict) or "results" not in finished:
+            raise UsageError(f"output={path} exists and is no result of eval.py: give another --output")
+        return finished
 
 
 def main(argv=None):

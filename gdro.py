@@ -136,8 +136,9 @@ class PromptGDRO:
         omega = np.exp(exponent - exponent.max())  # the same ratios, without overflow
         return (1 - self.gamma) * omega / omega.sum() + self.gamma / self.n_bins
 
-    def weights(self, bins):
-        """What multiplies the advantages of each prompt (Eq 16) -> float array [P], positive, at most `weight_max` (at least 1)."""
+    def weights(self, bins, success_rate=None):
+        """What multiplies the advantages of each prompt (Eq 16) -> float array [P], positive, at most `weight_max` (at least 1). It looks at
+        the bins alone; `success_rate` [P] is for other players behind the same interface (baselines.py)."""
         bins, weights = np.asarray(bins), np.ones(len(bins))
         seen = bins >= 0
         if seen.any():
@@ -193,10 +194,17 @@ class RolloutGDRO:
             if self.rule == "exp3p":
                 counts[seen] = self.dynamic_programme(bins[seen])
             else:
-                p = bin_means(success_rate, bins, self.n_bins)[bins[seen]]
-                counts[seen], self.price = self.water_filling(p)
+                counts[seen], self.price = self.water_filling(self.rates(bins, success_rate)[seen])
         assert counts.sum() == len(bins) * self.n_mean
         return counts
+
+    def rates(self, bins, success_rate):
+        """The success rate that counts for each prompt: the mean of its bin -> float array [P]."""
+        return bin_means(success_rate, bins, self.n_bins)[bins]
+
+    def gain(self, p, n):
+        """What rollout n + 1 adds at success rate p."""
+        return UTILITIES[self.utility](p, n)
 
     def arm_probabilities(self):
         """EXP3P's arm probabilities of every bin (Eq 19) -> [B, K]; rows sum to 1, nowhere below gamma / K."""
@@ -231,7 +239,7 @@ class RolloutGDRO:
         if not left:
             return n, 0.0
         steps = np.arange(self.n_min, self.n_max)
-        gain = UTILITIES[self.utility](p[:, None], steps[None, :])  # [P, n_max - n_min]
+        gain = self.gain(p[:, None], steps[None, :])  # [P, n_max - n_min]
         order = np.lexsort((np.tile(steps, (len(p), 1)).ravel(), -gain.ravel()))[:left]  # equal gains: round robin
         return n + np.bincount(order // len(steps), minlength=len(p)), float(gain.ravel()[order[-1]])
 

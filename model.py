@@ -2,6 +2,7 @@
 And the group of ranks it is sharded over."""
 import functools
 import gc
+import json
 import os
 import shutil
 import socket
@@ -240,13 +241,17 @@ def check_head(hf, path):
         raise UsageError(f"model={path}: its logits are not output_embeddings(hidden); teach Policy.chunk_logprobs this model's scaling first")
 
 
-def save_hf(policy, tokenizer, path, group):
-    """Write the policy as Hugging Face files (transformers and vLLM load them). The folder appears only when complete."""
+def save_hf(policy, tokenizer, path, group, note=None):
+    """Write the policy as Hugging Face files (transformers and vLLM load them), and `note` as evaluation.json beside them. The folder appears
+    only when complete."""
     weights = get_model_state_dict(policy, options=StateDictOptions(full_state_dict=True, cpu_offload=True))
     if group.master:
         shutil.rmtree(path + ".tmp", ignore_errors=True)
         policy.hf.save_pretrained(path + ".tmp", state_dict={name.removeprefix("hf."): tensor for name, tensor in weights.items()})
         tokenizer.save_pretrained(path + ".tmp")
+        if note:
+            with open(os.path.join(path + ".tmp", "evaluation.json"), "w") as file:
+                json.dump(note, file)
         shutil.rmtree(path, ignore_errors=True)
         os.rename(path + ".tmp", path)
     group.barrier()

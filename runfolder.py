@@ -112,6 +112,11 @@ class RunFolder:
                         records.append(json.loads(line))
         return records
 
+    def best(self):
+        """Step and score of the model in best/; step 0 if there is none yet."""
+        path = self.path("best", "evaluation.json")
+        return read_json(path) if os.path.exists(path) else {"step": 0, "score": -1.0}
+
     def rewind(self, step, steps):
         """Drop what an uninterrupted run of `steps` steps would not have written by the end of step number `step`."""
         evaluated = step > 0 and (step % self.eval_every_before == 0 or step == steps)
@@ -135,7 +140,7 @@ class RunFolder:
             os.rename(beside, target)
             self.write(self.path("ckpt", "latest"), name)
             older = sorted(old for old in os.listdir(self.path("ckpt")) if re.fullmatch(r"step_\d+", old) and int(old[5:]) < step)
-            for old in older[: len(older) + 1 - keep] if keep else ():
+            for old in older[: max(len(older) + 1 - keep, 0)] if keep else ():
                 shutil.rmtree(self.path("ckpt", old))
         self.group.barrier()
 

@@ -201,7 +201,7 @@ def print_start(cfg, training, eval_sets, policy, group):
 
 
 def train(cfg, stop, group):
-    """Run the whole experiment -> the run folder's evaluation records. UsageError: the config or an input is wrong and says how."""
+    """Run the whole experiment -> the run folder's evaluation records, and which was the best. UsageError: the config or an input is wrong and says how."""
     policy, tokenizer = load_policy(cfg.model, group, cfg.temperature, checkpointing=cfg.activation_checkpointing)
     training = group.on_master(lambda: load_set(cfg.dataset, "train", cfg, tokenizer))
     problems, prompt_ids = training.problems, training.prompt_ids
@@ -234,7 +234,6 @@ def train(cfg, stop, group):
     def evaluate_now(step):
         engine.sync(policy.named_tensors())
         results = evaluate(cfg, engine, graders, eval_sets, group)
-        best = group.broadcast(best_of(run.read("eval.jsonl"))[0])
         for name, result in results.items():
             run.append("eval.jsonl", {"step": step, "set": name} | result)
             scores = {key: value for key, value in result.items() if key.startswith(("mean@", "pass@", "worst_group/")) and np.ndim(value) == 0}
@@ -242,8 +241,9 @@ def train(cfg, stop, group):
             if group.master:
                 tqdm.write(f"step {step}: {name}  " + "  ".join(f"{key} {value:.3f}" for key, value in scores.items()))
         engine.sleep()
-        if step and score_of(results.values()) > best:
-            save_hf(policy, tokenizer, run.path("best"), group)
+        score = score_of(results.values())
+        if step and results and group.on_master(lambda: score > run.best()["score"]):
+            save_hf(policy, tokenizer, run.path("best"), group, {"step": step, "score": score})
 
     if start in (0, cfg.steps) and eval_sets and not any(r["step"] == start for r in run.read("eval.jsonl")):
         evaluate_now(start)
@@ -285,7 +285,7 @@ def train(cfg, stop, group):
         prompt_id = np.array([r.prompt_id for r in rollouts])  # [N]
         lengths = np.array([len(r.response_ids) for r in rollouts])  # [N]
         advantages = group_advantages(prompt_id, rewards, cfg.adv_clip)  # [N]
-        weights = prompt_adversary.weights(bins) if cfg.prompt_gdro else np.ones(P)  # [P]
+        weights = prompt_adversary.weights(bins, classifier.success_rate(uids)) if cfg.prompt_gdro else np.ones(P)  # [P]
 
         # ---------- 6 update: old log-probabilities of all, then one optimizer step a part of the prompts ----------
         updates = plan_updates(rollouts, P, cfg.updates_per_step, cfg.tokens_per_micro_batch, group.device, group.rank, group.world)
@@ -374,18 +374,12 @@ def train(cfg, stop, group):
             raise KeyboardInterrupt(f"saved after {done} steps; the same command with --resume=auto continues")
     bar.close()
     save_hf(policy, tokenizer, run.path("hf"), group)
-    return run.read("eval.jsonl")
+    return run.read("eval.jsonl"), run.best()
 
 
 def score_of(results):
-    """What makes an evaluation the best: mean@n, averaged over the sets -> float."""
-    return float(np.mean([next(value for key, value in r.items() if key.startswith("mean@")) for r in results])) if results else -1.0
-
-
-def best_of(records):
-    """(score, step) of the best evaluation in eval.jsonl's records, the one before training apart; (-1, 0) if there is none."""
-    steps = {step: [r for r in records if r["step"] == step] for step in {r["step"] for r in records} - {0}}
-    return max(((score_of(of_step), -step) for step, of_step in steps.items()), default=(-1.0, 0))
+    """What makes an evaluation the best: mean@n, averaged over the sets -> float (NaN without sets)."""
+    return float(np.mean([next(value for key, value in r.items() if key.startswith("mean@")) for r in results])) if results else float("nan")
 
 
 def untruncated(sampling):
@@ -412,15 +406,15 @@ def check_mismatch(mismatch):
         tqdm.write(f"warning: engine and trainer disagree by {mismatch:.3f} nats a token (stops above 0.2)")
 
 
-def print_result(cfg, records):
+def print_result(cfg, records, best):
     """Before and after, for every evaluation set."""
     for name in dict.fromkeys(r["set"] for r in records):
         of_set = [r for r in records if r["set"] == name]
         first, last = of_set[0], of_set[-1]
         print(f"\n{name}, {last['questions']} questions x {cfg.eval_samples} samples, 95 % intervals over questions")
         print("\n".join(table({f"step {first['step']}": first, f"step {last['step']}": last})))
-    if best := -best_of(records)[1]:
-        print(f"\nbest: {cfg.out_dir}/best, of step {best}", end="")
+    if best["step"]:
+        print(f"\nbest: {cfg.out_dir}/best, of step {best['step']}", end="")
     print(f"\nmodel: {cfg.out_dir}/hf    log: {cfg.out_dir}/metrics.jsonl    figures: python plot.py {cfg.out_dir}")
 
 
@@ -428,9 +422,9 @@ def main(argv=None):
     cfg, stop, group = configure(Config, sys.argv[1:] if argv is None else argv, __doc__), Stop(), None
     try:
         group = Group(cfg)
-        records = train(cfg, stop, group)
+        records, best = train(cfg, stop, group)
         if group.master:
-            print_result(cfg, records)
+            print_result(cfg, records, best)
     except UsageError as error:
         refuse(error)
     except KeyboardInterrupt as stopped:

@@ -9,9 +9,10 @@ import pyarrow.parquet
 import pytest
 from make_files import benchmark_rows, dapo_rows, tiny_qwen3, write_benchmarks, write_jsonl
 
+from answers import string_match
 from configurator import UsageError
 from data import DATASETS, FAMILIES, HUB, Gated, Problem, arith, arith_trace, load_problems, load_set, read_rows
-from reward import Grader, string_match
+from reward import Grader
 
 
 def settings(**changes):
@@ -83,6 +84,9 @@ def test_columns_are_found_by_their_usual_names_or_named_by_key(tmp_path):
     assert load_problems(path)[0] == load_problems(path + ":answer=final_answer")[0]
     [p] = load_problems(path + ":prompt=solution:answer=level:group=level:id=problem")[0]
     assert p == Problem("1+1", "so it is 2", "3", "3")
+    for spec, message in ((path + ":revision=x", "revision= means nothing for a file"), ("arith:split=train", "arith takes no keys")):
+        with pytest.raises(UsageError, match=message):
+            load_problems(spec)
     with pytest.raises(UsageError, match="there is no key 'colour'"):
         load_problems(path + ":colour=red")
     with pytest.raises(UsageError, match="needs the columns question and final_answer, has"):
@@ -102,7 +106,7 @@ def test_repeated_rows_are_kept_once_and_conflicting_ones_dropped_altogether(tmp
     (["text"], "row 1: .* has str"),
     ([{"prompt": "1", "answer": "1"}, {"prompt": "1", "answer": "2"}], "no usable row .2 rows: 2 conflicting."),
     ([{"prompt": "1", "answer": "1", "id": "x"}, {"prompt": "2", "answer": "2", "id": "x"}], "'x' .of prompt '2'. occurs twice"),
-    ([{"prompt": [{"role": "user"}, {}], "answer": "1"}], "row 1, column prompt: needs text or a number, has list"),
+    ([{"prompt": [{"role": "user"}, {}], "answer": "1"}], "row 1, column prompt: needs text or a number, has dict"),
     ([{"prompt": "1", "answer": True}], "row 1, column answer: needs text or a number, has bool"),
 ])
 def test_bad_files_say_what_to_change(tmp_path, rows, message):
@@ -141,7 +145,7 @@ def problems_dir(tmp_path_factory):
 def test_every_named_set_loads_from_its_real_columns(problems_dir):
     answers = {name: [p.answer for p in load_problems(name, "eval", problems_dir)[0]] for name in HUB}
     assert answers["dapo"] == [str(3 * i) for i in range(12)]
-    assert answers["gsm8k"] == ["1001", "2001", "3001"] and len(load_problems("gsm8k", "train", problems_dir)[0]) == 2
+    assert answers["gsm8k"] == ["1,001", "2,001", "3,001"] and len(load_problems("gsm8k", "train", problems_dir)[0]) == 2
     assert answers["aime24"] == ["025", "033", "204"] and answers["aime25"] == ["70", "588"] and answers["amc23"] == ["27.0", "4.0"]
     assert answers["minerva"] == ["4.5e33", "120"] and answers["olympiad"] == ["$2$", r"$\frac{1}{2}$", "(0, 1)"]
     groups = [p.group for p in load_problems("math500", "eval", problems_dir)[0]]
@@ -248,3 +252,12 @@ def test_a_local_copy_goes_before_the_hub_and_any_format_will_do(tmp_path):
     pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), tmp_path / "aime25.parquet")
     assert load_problems("aime25", "eval", str(tmp_path))[0][0].answer == "2"
     assert read_rows(str(tmp_path / "aime25.parquet")) == rows
+    with pytest.raises(UsageError, match="aime25.parquet is there and goes before the hub, so revision= has no effect"):
+        load_problems("aime25:revision=x", "eval", str(tmp_path))
+
+
+def test_files_as_spreadsheets_and_gsm8k_write_them(tmp_path):
+    (tmp_path / "a.csv").write_bytes("prompt,answer\n1+1,2\n".encode("utf-8-sig"))
+    path = write_jsonl(tmp_path / "a.jsonl", [{"question": "1+1", "answer": "one and one is two\n#### 2"}, {"question": "both", "answer": ["1", "2"]}])
+    assert load_problems(str(tmp_path / "a.csv"))[0][0].answer == "2"
+    assert [p.answer for p in load_problems(path)[0]] == ["2", "1, 2"]

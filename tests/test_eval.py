@@ -86,7 +86,7 @@ def test_an_output_of_another_evaluation_is_never_overwritten(tmp_path, capsys, 
     monkeypatch.setattr(evaluation, "measure", None)  # nothing is sampled again
     assert evaluation.main([f"--output={tmp_path}/a.json", "--eval_samples=2", "--passk=1"]) == first
     assert "holds this evaluation already" in capsys.readouterr().out
-    (tmp_path / "b.json").write_text("notes")
+    (tmp_path / "b.json").write_text("[1]")
     (tmp_path / "c.json.part").write_text('{"config": {"seed": 5}}\n')
     for name, arguments, message in (("a", ["--eval_samples=3"], "another evaluation (eval_samples differ)"), ("b", [], "is no result of eval.py"), ("c", [], "c.json.part belongs to another evaluation")):
         with pytest.raises(SystemExit) as stop:
@@ -108,7 +108,7 @@ def result(right, n=8, k=8):
     halves = [c // 2 for c in right]
     as_string = summarize(halves, [""] * len(right), n, k)
     return summarize(right, [""] * len(right), n, k) | {"right": right, "string_right": halves, "string/mean@8": as_string["mean@8"], "string/pass@8": as_string["pass@8"],
-                                                        "sampling": {"n": n, "temperature": 0.6, "top_p": 0.8, "top_k": 20}, "truncated": 0.0, "no_answer": 0.25, "left_out": {}}
+                                                        "sampling": {"n": n, "temperature": 0.6, "top_p": 0.8, "top_k": 20}, "truncated": 0.0, "no_answer": 0.25, "left_out": {}, "reward": "math"}
 
 
 BASE = {"math500": result([8, 4, 0, 0]), "aime24": result([8, 0]), "aime25": result([0, 0]), "amc23": result([2, 2]), "minerva": result([1]), "olympiad": result([0, 0, 0, 0, 0, 4]), "gpqa": result([6, 3])}
@@ -126,7 +126,10 @@ def test_table_1_has_the_papers_columns_and_the_right_gains(tmp_path, capsys):
     lines = [line.split() for line in paper_table({"grpo": BASE, "no token": without})]
     assert lines[1][-1] == lines[2][-2] == "41.18" and lines[2][-3] == "-"  # 7 of the 17 questions that both answered
     for name, results in (("grpo", BASE), ("gdro", better)):
-        (tmp_path / f"{name}.json").write_text(json.dumps({"config": {"model": f"out/{name}/hf"}, "results": results}))
+        saved = {"config": {"model": f"out/{name}/hf", "passk": 8}, "problems": dict.fromkeys(results, "same"), "results": results}
+        (tmp_path / f"{name}.json").write_text(json.dumps(saved))
+        saved["problems"]["aime24"] = "other"
+        (tmp_path / f"other_{name}.json").write_text(json.dumps(saved))
     evaluation.main([f"--compare={tmp_path}/grpo.json,{tmp_path}/gdro.json"])
     printed = capsys.readouterr().out
     assert "normalised string match" in printed and "68.42 (+44.44%)" in printed and "pass@8 relative" in printed
@@ -134,6 +137,9 @@ def test_table_1_has_the_papers_columns_and_the_right_gains(tmp_path, capsys):
     with pytest.raises(SystemExit):
         evaluation.main([f"--compare={tmp_path}/none.json"])
     assert "not a result of eval.py" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        evaluation.main([f"--compare={tmp_path}/grpo.json,{tmp_path}/other_gdro.json"])
+    assert "aime24 was evaluated differently" in capsys.readouterr().err
 
 
 def test_all_eight_benchmarks_from_local_files_print_the_papers_table(tmp_path, capsys, monkeypatch):
@@ -142,7 +148,7 @@ def test_all_eight_benchmarks_from_local_files_print_the_papers_table(tmp_path, 
     arguments = ["config/eval_paper.py", "--eval_sets=gsm8k,math500,aime24,aime25,amc23,minerva,olympiad,gpqa", f"--model={model}", f"--data_dir={problems}", "--max_response_len=8", f"--output={tmp_path}/r.json"]
     results = evaluation.main(arguments)
     printed = capsys.readouterr().out
-    assert len(results) == 8 and re.search(r"\nmodel +0\.00( +0\.00){6}\n", printed) and "graded by mathematical equivalence" in printed
+    assert len(results) == 8 and re.search(r"\nmodel +0\.00( +0\.00){6}\n", printed) and "graded by the reward" in printed and "graded by normalised string match" in printed
     saved = json.loads((tmp_path / "r.json").read_text())
     assert saved["results"]["math500"]["sampling"] == {"n": 8, "temperature": 0.6, "top_p": 0.8, "top_k": 20, "max_tokens": 8} and saved["results"]["gpqa"]["reward"] == "math"
     assert set(saved["results"]["math500"]["groups"]) == {f"{s}, level {i}" for s in ("Algebra", "Geometry") for i in (1, 2, 3)}
@@ -150,6 +156,9 @@ def test_all_eight_benchmarks_from_local_files_print_the_papers_table(tmp_path, 
     monkeypatch.setattr("huggingface_hub.get_token", lambda: None)
     assert len(evaluation.main(arguments[:-1])) == 7
     assert "skipped gpqa: Idavidrein/gpqa is gated" in capsys.readouterr().out
+    (tmp_path / "own.py").write_text("def score(response, answer): return response == answer\n")
+    assert evaluation.main([*arguments[:-1], "--eval_sets=aime25", f"--reward={tmp_path}/own.py:score"])["aime25"]["mean@8"] == 0.0
+    assert "string" not in capsys.readouterr().out
 
 
 def test_right_answers_of_a_policy_count_by_both_scorers(tmp_path, monkeypatch):

@@ -5,13 +5,17 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import CancelledError, ThreadPoolExecutor
 
 import pytest
+
+import reward
 from grading_cases import ANSWERS, RESPONSES
 from hostile_answers import hostile_answers
 
+from answers import normal, string_match
 from configurator import UsageError
-from reward import VERDICTS, Grader, grade, normal, string_match
+from reward import VERDICTS, Grader, grade
 from rollout import Rollout
 
 CASES = [(rf"Hence the answer is $\boxed{{{answer}}}$.", gold, verdict) for cases in ANSWERS.values() for answer, gold, verdict in cases] + RESPONSES
@@ -129,25 +133,55 @@ def score(response, answer):
     assert grader.grade(["x" * 5_000_000, "\ud800\x00\n", "1"], ["1"] * 3) == ["wrong", "wrong", "right"]
 
 
-def test_workers_end_with_their_parent_even_in_the_middle_of_an_answer(tmp_path):
-    (tmp_path / "endless.py").write_text("import time\ndef score(response, answer): time.sleep(1000)\n")
-    program = (f"import sys, threading, time; sys.path.insert(0, {os.getcwd()!r})\nfrom reward import Grader\ng = Grader({str(tmp_path / 'endless.py') + ':score'!r}, 2, 0.5)\n"
-               "print(*(w.process.pid for w in g.workers), flush=True)\ntime.sleep(1000)")
+def test_the_children_of_a_grader_go_with_it(own):
+    """As of a grader that runs the response as a program."""
+    grader = own("""
+import os, time
+def score(response, answer):
+    if response == "endless" and os.fork() == 0:
+        time.sleep(1000)
+    if response == "endless":
+        time.sleep(1000)
+    return True
+""", timeout=1.0)
+    assert grader.grade(["endless", "1"], ["1", "1"]) == ["timeout", "right"]
+
+
+def test_workers_end_with_their_parent_in_the_middle_of_an_answer(tmp_path):
+    (tmp_path / "endless.py").write_text(f"def score(response, answer):\n    open({str(tmp_path / 'begun')!r}, 'w').close()\n    while True: pass\n")
+    program = (f"import sys; sys.path.insert(0, {os.getcwd()!r})\nfrom reward import Grader\ng = Grader({str(tmp_path / 'endless.py') + ':score'!r}, 1, 4.0)\n"
+               "print(g.workers[0].process.pid, flush=True)\ng.grade(['a'], ['b'])")
     parent = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
-    workers = [int(pid) for pid in parent.stdout.readline().split()]
-    assert len(workers) == 2
+    worker = int(parent.stdout.readline())
+    while not (tmp_path / "begun").exists():
+        time.sleep(0.01)
     parent.kill()
     parent.wait()
     end = time.monotonic() + 30
-    while any(os.path.exists(f"/proc/{pid}") for pid in workers) and time.monotonic() < end:
+    while os.path.exists(f"/proc/{worker}") and time.monotonic() < end:
         time.sleep(0.05)
-    assert not any(os.path.exists(f"/proc/{pid}") for pid in workers)
+    assert not os.path.exists(f"/proc/{worker}")
 
 
-def test_ctrl_c_does_not_reach_the_workers(math_grader):
+def test_signals_for_the_trainer_do_not_reach_the_workers_and_one_that_died_idle_costs_nothing(math_grader):
+    """torchrun and Ctrl-C signal a whole process group."""
+    assert all(os.getpgid(worker.process.pid) != os.getpgid(0) for worker in math_grader.workers)
     for worker in math_grader.workers:
-        os.kill(worker.process.pid, signal.SIGINT)
-    assert math_grader.grade([r"\boxed{1}"] * 4, ["1"] * 4) == ["right"] * 4
+        os.kill(worker.process.pid, signal.SIGKILL)
+        worker.process.wait()
+    assert math_grader.grade([r"\boxed{1}"] * 8, ["1"] * 8) == ["right"] * 8
+
+
+def test_closing_in_the_middle_of_a_grading_leaves_nothing_behind(own):
+    grader = own("import time\ndef score(response, answer): time.sleep(1000)\n", workers=2, timeout=60.0)
+    with ThreadPoolExecutor(1) as pool:
+        grading = pool.submit(grader.grade, ["a"] * 20, ["b"] * 20)
+        time.sleep(0.5)
+        processes = [worker.process for worker in grader.workers]
+        grader.close()
+        with pytest.raises((RuntimeError, CancelledError)):
+            raise grading.exception() or RuntimeError
+    assert all(process.poll() is not None for process in processes) and grader not in reward.OPEN
 
 
 # ---------- a user's own ----------
@@ -160,9 +194,10 @@ def test_a_function_from_a_file_grades_and_may_import_its_neighbours(own, tmp_pa
 
 @pytest.mark.parametrize("source, message", [
     ("import nothing_like_it", "does not start: ModuleNotFoundError"), ("scores = 1", "defines no function 'score'"), ("score = 1", "defines no function 'score'"), ("def score(:", "does not start: SyntaxError"),
-    ("import os; os._exit(1)", "died while starting"),
+    ("while True: pass", "took over 3 s to start"), ("import os; os._exit(1)", "the process died, or took"),
 ])
-def test_a_grader_that_cannot_start_says_why(own, source, message):
+def test_a_grader_that_cannot_start_says_why(own, source, message, monkeypatch):
+    monkeypatch.setattr(reward, "START", 3.0 if "while" in source else 60.0)
     with pytest.raises(UsageError, match=message):
         own(source).canary("42")
 
@@ -186,4 +221,7 @@ def test_a_grader_can_say_what_a_right_response_looks_like(own):
     source = "def score(response, answer): return response == f'[{answer}]'\n"
     with pytest.raises(UsageError, match="reward canary"):
         own(source).canary("42")
+    for broken in ("1 / 0", "time.sleep(9)"):
+        with pytest.raises(UsageError, match="its .example failed"):
+            own("import time\n" + source + f"score.example = lambda answer: {broken}\n", timeout=1.0).canary("42")
     own(source + "score.example = lambda answer: f'[{answer}]'\n").canary("42")

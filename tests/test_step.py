@@ -31,7 +31,7 @@ def test_a_step_equals_its_dense_recomputation(tmp_path, monkeypatch, loss_agg, 
     monkeypatch.setattr(TorchEngine, "generate", noisy)
     monkeypatch.setattr(train, "prompt_signals", listen)
     monkeypatch.setattr(train, "check_mismatch", lambda mismatch: None)
-    monkeypatch.setattr(train.PromptGDRO, "weights", lambda self, bins: WEIGHTS)
+    monkeypatch.setattr(train.PromptGDRO, "weights", lambda self, bins, success_rate: WEIGHTS)
     monkeypatch.setattr(train.RolloutGDRO, "allocate", lambda self, bins, success_rate: COUNTS)
     train.main(["--eval_sets=", "--prompts_per_step=8", "--steps=1", f"--lr={lr}", "--prompt_gdro=true", "--rollout_gdro=true", f"--loss_agg={loss_agg}",
                 f"--temperature={temperature}", f"--updates_per_step={updates}", f"--kl_coef={kl_coef}", f"--tis_cap={cap}", "--grad_clip=0.7",

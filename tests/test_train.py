@@ -245,17 +245,18 @@ def test_ctrl_c_saves_after_the_step_and_resume_goes_on(tmp_path):
 def test_only_the_newest_checkpoints_stay_and_the_best_model_does(tmp_path):
     import eval as evaluation
 
-    arguments = ["--prompts_per_step=64", "--eval_every=1", "--save_every=1", "--lr=3e-4", "--eval_samples=4", "--passk=4"]
+    arguments = ["--prompts_per_step=64", "--eval_every=1", "--save_every=1", "--lr=2e-3", "--eval_samples=4", "--passk=4"]
     out = tmp_path / "run"
     run(out, *arguments, steps=5, tiny=[])
     assert sorted(os.listdir(out / "ckpt")) == ["latest", "step_000004", "step_000005"]
-    run(out, *arguments, "--resume=auto", "--keep_checkpoints=0", steps=8, tiny=[])
+    run(out, *arguments, "--resume=auto", "--keep_checkpoints=5", steps=8, tiny=[])
     assert sorted(os.listdir(out / "ckpt")) == ["latest"] + [f"step_00000{i}" for i in (4, 5, 6, 7, 8)]
     with open(out / "eval.jsonl") as file:
         scores = [json.loads(line)["mean@4"] for line in file]
-    assert len(scores) == 9 and max(scores[1:]) > scores[0]
+    assert len(scores) == 9 and scores[-1] < max(scores[1:])  # such a rate spoils the policy
+    assert json.load(open(out / "best" / "evaluation.json")) == {"step": scores.index(max(scores[1:])), "score": max(scores[1:])}
     assert evaluation.main([f"--model={out}/best", "--eval_samples=4", "--passk=4"])["arith"]["mean@4"] == max(scores[1:])
-    run(out, *arguments, "--resume=" + str(out / "ckpt" / "step_000004"), "--keep_checkpoints=3", steps=6, tiny=[])
+    run(out, *arguments, "--resume=" + str(out / "ckpt" / "step_000004"), "--keep_checkpoints=0", steps=6, tiny=[])
     assert sorted(os.listdir(out / "ckpt")) == ["latest"] + [f"step_00000{i}" for i in (4, 5, 6, 7, 8)]  # those of later steps are not older
 
 

@@ -1,0 +1,172 @@
+"""
+Every arm over seeds at equal rollouts: one JSON file and a table with paired differences.
+$ python bench/arms.py --quick                                    # two arms, two seeds, few steps: does it run
+$ python bench/arms.py                                            # the report: all arms, eight seeds, on prompts nobody tuned on; hours on two cores
+$ python bench/arms.py --dev --arms=grpo,rollout_price_pass       # the development set: other prompts, other seeds
+$ python bench/arms.py --table                                    # the table of what has been run
+Stop it and run it again: it continues. Each run is train.py itself, in a process of its own; what a rival replaces is in ARMS.
+"""
+import argparse
+import json
+import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+from tqdm import tqdm
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+sys.path.insert(0, ROOT)
+
+PROMPT, ROLLOUT = ["--prompt_gdro=true"], ["--rollout_gdro=true"]
+ARMS = {  # name -> arguments of train.py, and what of it is replaced by what of baselines.py
+    "grpo": ([], {}),
+    "grpo_prompt_mean": (["--loss_agg=prompt"], {}),
+    "prompt_error": (PROMPT, {}),
+    "prompt_variance": (PROMPT + ["--prompt_signal=variance"], {}),
+    "prompt_nll": (PROMPT + ["--prompt_signal=nll"], {}),
+    "prompt_surrogate": (PROMPT + ["--prompt_signal=surrogate"], {}),
+    "rollout_price_pass": (ROLLOUT, {}),
+    "rollout_price_mixed": (ROLLOUT + ["--rollout_utility=mixed"], {}),
+    "rollout_price_variance": (ROLLOUT + ["--rollout_utility=variance"], {}),
+    "rollout_exp3p_error": (ROLLOUT + ["--rollout_rule=exp3p", "--arm_signal=error"], {}),
+    "rollout_exp3p_surrogate": (ROLLOUT + ["--rollout_rule=exp3p"], {}),
+    "both": (PROMPT + ROLLOUT, {}),
+    "preset_paper_prompt": (["--preset=paper"] + PROMPT, {}),
+    "preset_paper_rollout": (["--preset=paper"] + ROLLOUT, {}),
+    "preset_reference_prompt": (["--preset=reference"] + PROMPT, {}),
+    "preset_reference_rollout": (["--preset=reference"] + ROLLOUT, {}),
+    "one_minus_p": (PROMPT, {"PromptGDRO": "OneMinusP"}),
+    "pools": (PROMPT, {"PromptGDRO": "Pools"}),
+    "neyman": (ROLLOUT + ["--rollout_utility=variance"], {"RolloutGDRO": "Neyman"}),
+    "knapsack": (ROLLOUT, {"RolloutGDRO": "Knapsack"}),
+    "maxrl": ([], {"group_advantages": "maxrl_advantages"}),
+    "dapo": (["--prompts_per_step=128", "--steps=50"], {"group_advantages": "dapo_advantages"}),
+}
+WORLDS = {"arith": []}  # name -> arguments of train.py
+DEVELOPMENT, REPORT = {"prompts": 0, "seeds": range(100, 104)}, {"prompts": 1, "seeds": range(8)}  # seeds of the problems, and of the runs
+METRICS = ("mean@8", "pass@8", "worst", "area")
+STUDENT = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776, 6: 2.571, 7: 2.447, 8: 2.365, 9: 2.306, 10: 2.262, 12: 2.201, 16: 2.131}  # 97.5 % quantile, by number of seeds
+
+
+def run_here(arm, world, prompts, arguments):
+    """One run in this process."""
+    import baselines
+    import data
+    import train
+
+    data.WORLD_SEED = prompts
+    settings, replaced = ARMS[arm]
+    for name, rival in replaced.items():
+        rival = getattr(baselines, rival)
+        setattr(train, name, rival(train.group_advantages) if rival is baselines.dapo_advantages else rival)
+    train.main([*WORLDS[world], *settings, *arguments])
+
+
+def result_of(folder):
+    """What a finished run achieved, from its own log: metrics after the last step, and the curve over rollouts generated."""
+    with open(os.path.join(folder, "metrics.jsonl")) as file:
+        spent = np.cumsum([0] + [json.loads(line)["rollouts/total"] for line in file])
+    with open(os.path.join(folder, "eval.jsonl")) as file:
+        records = [json.loads(line) for line in file]
+    rollouts = [int(spent[r["step"]]) for r in records]
+    curve = {name: [r[key] for r in records] for name, key in (("mean@8", "mean@8"), ("pass@8", "pass@8"), ("worst", "worst_group/mean@8"))}
+    area = float(np.trapezoid(curve["pass@8"], rollouts) / rollouts[-1])  # mean pass@8 over the budget
+    return {name: values[-1] for name, values in curve.items()} | {"area": area, "rollouts": rollouts, "curve": curve}
+
+
+def run_all(args, arms, seeds, prompts, extra):
+    """Every (arm, seed) that has no result yet, `args.jobs` at a time -> arm -> seed -> result."""
+    results = {arm: {} for arm in arms}
+    todo = []
+    for seed in seeds:  # all arms of a seed before the next seed: a table can be read early
+        for arm in arms:
+            folder = os.path.join(args.out, args.world, f"prompts{prompts}", arm, f"seed{seed}")
+            if os.path.exists(os.path.join(folder, "result.json")):
+                with open(os.path.join(folder, "result.json")) as file:
+                    results[arm][seed] = json.load(file)
+            else:
+                todo.append((arm, seed, folder))
+
+    def one(task):
+        arm, seed, folder = task
+        os.makedirs(os.path.dirname(folder), exist_ok=True)
+        command = [sys.executable, os.path.abspath(__file__), "--run", arm, args.world, str(prompts), f"--seed={seed}", f"--out_dir={folder}", "--resume=auto",
+                   "--save_every=1000", *extra]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
+        if done.returncode:
+            raise RuntimeError(f"{' '.join(command)} failed:\n{done.stderr[-2000:]}")
+        result = result_of(folder)
+        with open(os.path.join(folder, "result.json.tmp"), "w") as file:
+            json.dump(result, file)
+        os.replace(os.path.join(folder, "result.json.tmp"), os.path.join(folder, "result.json"))
+        results[arm][seed] = result
+
+    if not args.table:
+        with ThreadPoolExecutor(args.jobs) as pool:
+            running = [pool.submit(one, task) for task in todo]
+            try:
+                for future in tqdm(running, unit="run", dynamic_ncols=True):
+                    future.result()
+            except BaseException:
+                pool.shutdown(cancel_futures=True)
+                raise
+    return results
+
+
+def paired(values, base):
+    """Mean difference over the seeds that both have, and its 95 % interval (t distribution) -> difference, low, high, number of seeds."""
+    seeds = sorted(set(values) & set(base))
+    d = np.array([values[s] - base[s] for s in seeds])
+    if len(d) < 2:
+        return (float(d.mean()) if len(d) else float("nan")), float("nan"), float("nan"), len(d)
+    half = STUDENT[max(n for n in STUDENT if n <= len(d))] * d.std(ddof=1) / np.sqrt(len(d))
+    return float(d.mean()), float(d.mean() - half), float(d.mean() + half), len(d)
+
+
+def print_table(results, baseline="grpo"):
+    """Means over seeds; behind pass@8 its gain relative to the baseline, paired by seed, in percent."""
+    base = {metric: {seed: r[metric] for seed, r in results[baseline].items()} for metric in METRICS}
+    print(f"{'arm':<26}{'seeds':>6}" + "".join(f"{metric:>9}" for metric in METRICS) + f"{'pass@8 against ' + baseline + ', %':>32}{'rollouts':>10}")
+    for arm, by_seed in results.items():
+        if not by_seed:
+            continue
+        means = {metric: np.mean([r[metric] for r in by_seed.values()]) for metric in METRICS}
+        difference, low, high, _ = paired({seed: r["pass@8"] for seed, r in by_seed.items()}, base["pass@8"])
+        scale = 100 / np.mean(list(base["pass@8"].values()))
+        against = "" if arm == baseline else f"{scale * difference:+.1f} [{scale * low:+.1f}, {scale * high:+.1f}]"
+        spent = sorted({r["rollouts"][-1] for r in by_seed.values()})
+        print(f"{arm:<26}{len(by_seed):>6}" + "".join(f"{means[metric]:>9.3f}" for metric in METRICS) + f"{against:>32}{'/'.join(map(str, spent)):>10}")
+
+
+def main():
+    if sys.argv[1:2] == ["--run"]:
+        return run_here(sys.argv[2], sys.argv[3], int(sys.argv[4]), sys.argv[5:])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--world", choices=WORLDS, default="arith")
+    parser.add_argument("--arms", default=",".join(ARMS), help="comma-separated; all")
+    parser.add_argument("--seeds", type=int, help="so many of the set's seeds")
+    parser.add_argument("--dev", action="store_true", help="development prompts and seeds")
+    parser.add_argument("--quick", action="store_true", help="grpo and both, two seeds, three steps")
+    parser.add_argument("--table", action="store_true", help="run nothing")
+    parser.add_argument("--out", default="out/arms", help="folder of the runs")
+    parser.add_argument("--json", default="", help="file for the results; empty for none")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="runs at once, a core each")
+    args, extra = parser.parse_known_args()
+    arms = ["grpo", "both"] if args.quick else args.arms.split(",")
+    if unknown := [arm for arm in arms if arm not in ARMS]:
+        parser.error(f"no such arm: {', '.join(unknown)}; there are {', '.join(ARMS)}")
+    chosen = DEVELOPMENT if args.dev or args.quick else REPORT
+    seeds = list(chosen["seeds"])[: 2 if args.quick else args.seeds]
+    if args.quick:
+        extra = ["--steps=3", "--eval_every=3", "--prompts_per_step=16", *extra]
+    results = run_all(args, arms, seeds, chosen["prompts"], extra)
+    if args.json:
+        with open(args.json, "w") as file:
+            json.dump({"world": args.world, "prompts": chosen["prompts"], "results": results}, file, indent=1)
+    print_table(results, "grpo" if "grpo" in results else arms[0])
+
+
+if __name__ == "__main__":
+    main()
