@@ -66,7 +66,7 @@ def test_every_rank_samples_its_share_and_no_rollout_twice(world):
     assert all((r.prompt_id, r.sample) == r.seed for r in together)
 
 
-@pytest.mark.parametrize("ranks, name, mesh", [(2, "gradient", (2,)), (3, "uneven", (3,)), pytest.param(4, "gradient", (2, 2), marks=pytest.mark.slow)])
+@pytest.mark.parametrize("ranks, name, mesh", [(2, "gradient", (2,)), pytest.param(3, "uneven", (3,), marks=pytest.mark.slow), pytest.param(4, "gradient", (2, 2), marks=pytest.mark.slow)])
 def test_loss_and_gradient_do_not_depend_on_the_ranks(tmp_path, ranks, name, mesh):
     """`uneven`: 0, 1 and 7 rollouts on three ranks; the idle ones go along and change nothing. Four ranks: two hosts of two."""
     one, many = gradient(Group(Config())), check(ranks, name, tmp_path / "result.pt", PER_HOST=str(mesh[-1]))
@@ -85,6 +85,7 @@ def test_ranks_that_disagree_are_named(tmp_path):
     assert "ranks [1] drew other prompts or another allocation than rank 0" in check(2, "disagree", tmp_path / "result.pt")["error"]
 
 
+@pytest.mark.slow
 def test_two_ranks_give_the_metrics_of_one_and_either_resumes_the_other(tmp_path):
     """Fifteen steps: the second epoch, so that the adversaries act. Then one more step on the other number of ranks."""
     arguments = ["config/arith_gdro.py", "--eval_every=15", "--save_every=15", "--steps=15", "--eval_samples=2", "--passk=2"]

@@ -96,15 +96,16 @@ def test_adversaries_without_strength_are_plain_grpo_to_the_last_digit(tmp_path)
     plain = run(tmp_path / "plain", "config/arith_grpo.py", "--n_min=4", "--n_max=4", steps=8)
     weak = run(tmp_path / "weak", "config/arith_gdro.py", "--prompt_eta=0", "--prompt_gamma=0", "--n_min=4", "--n_max=4", steps=8)
     assert plain == weak and max(1 - m["unseen"] for m in plain) == 0  # every prompt is new in the first epoch ...
-    plain = run(tmp_path / "plain2", "config/arith_grpo.py", "--n_min=4", "--n_max=4", "--prompts_per_step=256", steps=5)
-    weak = run(tmp_path / "weak2", "config/arith_gdro.py", "--prompt_eta=0", "--prompt_gamma=0", "--n_min=4", "--n_max=4", "--prompts_per_step=256", steps=5)
+    same = ["--n_rollouts=2", "--n_min=2", "--n_max=2", "--prompts_per_step=256"]
+    plain = run(tmp_path / "plain2", "config/arith_grpo.py", *same, steps=5)
+    weak = run(tmp_path / "weak2", "config/arith_gdro.py", "--prompt_eta=0", "--prompt_gamma=0", *same, steps=5)
     assert plain == weak and plain[-1]["unseen"] == 0  # ... and none in the second
 
 
 # ---------- resume ----------
 
 def test_six_steps_equal_three_and_resume_and_three(tmp_path):
-    both = ["config/arith_gdro.py", "--prompts_per_step=256", "--eval_every=2", "--save_every=3", "--samples_every=1"]
+    both = ["config/arith_gdro.py", "--prompts_per_step=256", "--eval_every=2", "--save_every=3", "--samples_every=1", "--eval_samples=2", "--passk=2", "--n_rollouts=2", "--n_max=4"]
     run(tmp_path / "whole", *both, steps=6, tiny=[])
     run(tmp_path / "parts", *both, steps=3, tiny=[])
     run(tmp_path / "parts", *both, "--resume=auto", steps=6, tiny=[])
@@ -245,17 +246,17 @@ def test_ctrl_c_saves_after_the_step_and_resume_goes_on(tmp_path):
 def test_only_the_newest_checkpoints_stay_and_the_best_model_does(tmp_path):
     import eval as evaluation
 
-    arguments = ["--prompts_per_step=64", "--eval_every=1", "--save_every=1", "--lr=2e-3", "--eval_samples=4", "--passk=4"]
+    arguments = ["--prompts_per_step=64", "--eval_every=1", "--save_every=1", "--lr=2e-3", "--eval_samples=2", "--passk=2"]
     out = tmp_path / "run"
     run(out, *arguments, steps=5, tiny=[])
     assert sorted(os.listdir(out / "ckpt")) == ["latest", "step_000004", "step_000005"]
     run(out, *arguments, "--resume=auto", "--keep_checkpoints=5", steps=8, tiny=[])
     assert sorted(os.listdir(out / "ckpt")) == ["latest"] + [f"step_00000{i}" for i in (4, 5, 6, 7, 8)]
     with open(out / "eval.jsonl") as file:
-        scores = [json.loads(line)["mean@4"] for line in file]
+        scores = [json.loads(line)["mean@2"] for line in file]
     assert len(scores) == 9 and scores[-1] < max(scores[1:])  # such a rate spoils the policy
     assert json.load(open(out / "best" / "evaluation.json")) == {"step": scores.index(max(scores[1:])), "score": max(scores[1:])}
-    assert evaluation.main([f"--model={out}/best", "--eval_samples=4", "--passk=4"])["arith"]["mean@4"] == max(scores[1:])
+    assert evaluation.main([f"--model={out}/best", "--eval_samples=2", "--passk=2"])["arith"]["mean@2"] == max(scores[1:])
     run(out, *arguments, "--resume=" + str(out / "ckpt" / "step_000004"), "--keep_checkpoints=0", steps=6, tiny=[])
     assert sorted(os.listdir(out / "ckpt")) == ["latest"] + [f"step_00000{i}" for i in (4, 5, 6, 7, 8)]  # those of later steps are not older
 
