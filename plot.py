@@ -2,6 +2,7 @@
 Draws the figures of one or more run folders. The learning curves show all of them, the other figures the first.
 $ python plot.py out/arith_gdro                                            # writes out/arith_gdro/figures/*.png
 $ python plot.py out/arith_gdro out/arith_grpo out/arith_rollout_gdro      # curves side by side
+$ python plot.py arms.json grpo both arms.png                              # arms over seeds, from bench/arms.py --json=arms.json
 """
 import itertools
 import json
@@ -112,18 +113,55 @@ def budget_frontier(plt, metrics, steps):
     return figure
 
 
-def mean_bin(plt, metrics, steps):
-    """Mean bin index under the data, the weights and the rollouts; below the data means leaning to the hard side (Figs 4, 8, Eq 32)."""
-    figure, axis = plt.subplots(figsize=(6, 3.6), layout="constrained")
+def spread(metrics):
+    """Where the prompts of a step are, where the weight goes and where the rollouts go -> name -> [S, B], rows of sum 1 (NaN without any)."""
     share = column(metrics, "bins/share")
-    index = np.arange(share.shape[1])
-    by = {"prompts": share, "prompts x weight": share * np.nan_to_num(column(metrics, "bins/weight")),
-          "rollouts": share * np.nan_to_num(column(metrics, "bins/rollouts"))}
-    for color, style, (label, mass) in zip(COLORS, ("-", "--", "-."), by.items()):
-        total = mass.sum(axis=1)
-        mean = np.divide(mass @ index, total, out=np.full(len(total), np.nan), where=total > 0)
-        axis.plot(window_means(steps[:, None], 40), window_means(mean[:, None], 40), style, color=color, label=label)
-    axis.set(title="mean difficulty bin", xlabel="step", ylabel="bin (0 = hardest)")
+    mass = {"prompts": share, "prompts x weight": share * np.nan_to_num(column(metrics, "bins/weight")), "rollouts": share * np.nan_to_num(column(metrics, "bins/rollouts"))}
+    total = {name: m.sum(axis=1, keepdims=True) for name, m in mass.items()}
+    return {name: np.divide(m, total[name], out=np.full(m.shape, np.nan), where=total[name] > 0) for name, m in mass.items()}
+
+
+STYLES = list(zip(COLORS, ("-", "--", "-.", ":")))
+
+
+def smooth_line(axis, steps, values, style, label):
+    axis.plot(window_means(steps[:, None], 40), window_means(values[:, None], 40), style[1], color=style[0], label=label)
+
+
+def dynamics(plt, metrics, steps):
+    """Mean bin, lead-lag of weights and rollouts over the data (Eq 32), entropy, and mass in the easy bins (Figs 4, 8)."""
+    figure, axes = plt.subplots(2, 2, figsize=(9, 6.2), layout="constrained", sharex=True)
+    by = spread(metrics)
+    bins = by["prompts"].shape[1]
+    index, data, easy = np.arange(bins), by["prompts"] @ np.arange(bins), np.arange(bins) >= 0.7 * bins
+    for style, (label, p) in zip(STYLES, by.items()):
+        smooth_line(axes[0, 0], steps, p @ index, style, label)
+        if label != "prompts":
+            smooth_line(axes[0, 1], steps, p @ index - data, style, label)
+        smooth_line(axes[1, 0], steps, -(p * np.log(np.where(p > 0, p, 1))).sum(axis=1), style, label)
+        smooth_line(axes[1, 1], steps, p[:, easy].sum(axis=1), style, label)
+    axes[0, 1].axhline(0, color="#888888", linewidth=0.8)
+    axes[0, 0].set(title="mean difficulty bin", ylabel="bin (0 = hardest)")
+    axes[0, 1].set(title="lead over the prompts", ylabel="bins (below 0: harder)")
+    axes[1, 0].set(title="entropy over bins", ylabel="nats", xlabel="step")
+    axes[1, 1].set(title=f"share in the {easy.sum()} easiest bins", ylabel="share", ylim=(-0.02, 1.02), xlabel="step")
+    axes[0, 0].legend(fontsize=8)
+    return figure
+
+
+def standard_error(plt, metrics, steps):
+    """Weighted standard error of the mean reward, sum_b q(b) sigma_b / sqrt(n_b), as allocated and under as many rollouts for every bin (Eq 33, Fig 6).
+    q is the weighted share of prompts, sigma_b^2 the bin's mean p (1 - p)."""
+    q, share = spread(metrics)["prompts x weight"], spread(metrics)["prompts"]
+    sigma, n = np.sqrt(column(metrics, "bins/signal_variance")), column(metrics, "bins/rollouts")
+    mean = np.nansum(share * n, axis=1, keepdims=True)
+    error = {"as allocated": np.nansum(q * sigma / np.sqrt(n), axis=1), "uniform": np.nansum(q * sigma / np.sqrt(np.where(mean > 0, mean, np.nan)), axis=1)}
+    seen = mean[:, 0] > 0
+    figure, axis = plt.subplots(figsize=(6, 3.6), layout="constrained")
+    for style, (label, values) in zip(STYLES, error.items()):
+        smooth_line(axis, steps[seen], values[seen], style, label)
+    change = 100 * (error["as allocated"][seen].sum() / error["uniform"][seen].sum() - 1)
+    axis.set(title=f"weighted standard error: {change:+.1f} % over the run", xlabel="step", ylabel="reward in {0, 1}", ylim=(0, None))
     axis.legend(fontsize=8)
     return figure
 
@@ -166,7 +204,7 @@ def draw(folders):
     if np.nansum(column(metrics, "bins/share")) == 0:
         print("no figures over bins: no prompt was visited twice, so none has had a bin; train for more than an epoch")
     else:
-        figures |= {drawing.__name__: drawing(plt, metrics, steps) for drawing in (triptych, budget_frontier, mean_bin, snapshots)}
+        figures |= {drawing.__name__: drawing(plt, metrics, steps) for drawing in (triptych, budget_frontier, dynamics, standard_error, snapshots)}
     os.makedirs(os.path.join(folders[0], "figures"), exist_ok=True)
     paths = []
     for name, figure in figures.items():
@@ -176,13 +214,56 @@ def draw(folders):
     return paths
 
 
+NAMES = {"mean@8": "mean@8", "pass@8": "pass@8", "worst": "worst family, mean@8"}
+
+
+def arm_curves(plt, saved, arms):
+    """mean@8, pass@8 and the worst family over rollouts generated: means over seeds with 95 % intervals (t distribution), for the results of bench/arms.py."""
+    from bench.arms import STUDENT
+
+    figure, axes = plt.subplots(1, 3, figsize=(12, 3.8), layout="constrained")
+    for color, arm in zip(itertools.cycle(COLORS), arms):
+        runs = list(saved["results"][arm].values())
+        rollouts, seeds = np.array(runs[0]["rollouts"]), len(runs)
+        for axis, (key, title) in zip(axes, NAMES.items()):
+            curves = np.array([run["curve"][key] for run in runs])
+            half = STUDENT[max(n for n in STUDENT if n <= seeds)] * curves.std(axis=0, ddof=1) / np.sqrt(seeds) if seeds > 1 else 0 * curves[0]
+            axis.plot(rollouts, curves.mean(axis=0), color=color, marker=".", label=arm)
+            axis.fill_between(rollouts, curves.mean(axis=0) - half, curves.mean(axis=0) + half, color=color, alpha=0.15, linewidth=0)
+            axis.set(title=f"{saved['world']}: {title}", xlabel="rollouts generated", ylabel="share right" if key != "pass@8" else "share solved")
+    for axis in axes:
+        axis.set_ylim(bottom=0)
+    axes[0].legend(fontsize=8)
+    return figure
+
+
+def draw_arms(path, arms, out):
+    """Write the curves of the arms (all, if none are named) in a result file of bench/arms.py -> path."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    with open(path) as file:
+        saved = json.load(file)
+    if missing := [arm for arm in arms if arm not in saved["results"]]:
+        raise UsageError(f"{path} has no arm {missing[0]}; it has {', '.join(saved['results'])}")
+    figure = arm_curves(plt, saved, arms or list(saved["results"]))
+    figure.savefig(out, dpi=110)
+    return out
+
+
 def main(argv=None):
     folders = sys.argv[1:] if argv is None else argv
     if not folders or folders[0].startswith("-"):
         print(__doc__.strip())
         sys.exit(0 if "--help" in folders else 2)
     try:
-        print("\n".join(draw(folders)))
+        if folders[0].endswith(".json"):
+            arms = [name for name in folders[1:] if not name.endswith(".png")]
+            print(draw_arms(folders[0], arms, next((name for name in folders[1:] if name.endswith(".png")), folders[0][:-5] + ".png")))
+        else:
+            print("\n".join(draw(folders)))
     except UsageError as error:
         refuse(error)
 

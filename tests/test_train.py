@@ -349,7 +349,7 @@ def test_the_script_runs_from_the_shell(tmp_path):
     figures = subprocess.run([sys.executable, "plot.py", f"{tmp_path}/run"], capture_output=True, text=True)
     assert figures.returncode == 0, figures.stderr
     paths = figures.stdout.split()
-    assert len(paths) == 5 and all(os.path.getsize(path) > 10_000 for path in paths)
+    assert len(paths) == 6 and all(os.path.getsize(path) > 10_000 for path in paths)
 
 
 def test_plot_says_what_it_cannot_draw(tmp_path, capsys):
