@@ -119,14 +119,14 @@ class HubSet:
     group: str = ""  # column, reported apart in evaluation
     id: str = ""  # column; without one, the id is a hash of the prompt
     prepare: object = None  # row -> row in which the columns above are filled
-    needs: tuple = ()  # further columns that `prepare` reads
+    needs: tuple = ()  # all columns it must have, if they are more than prompt and answer
     gated: bool = False  # needs a token of somebody who accepted the terms
 
 
 HUB = {
     "dapo": HubSet("open-r1/DAPO-Math-17k-Processed", "en", "train", "31dd309567e3da778038cc87d868b6097a3ccf68", "prompt", "solution", prepare=plain_dapo),
     "gsm8k": HubSet("openai/gsm8k", "main", "train test", "740312add88f781978c0658806c59bc2815b9866", "question"),
-    "math500": HubSet("HuggingFaceH4/MATH-500", "", "test", "6e4ed1a2a79af7d8630a6b768ec859cb5af4d3be", group="group", prepare=level_of_math, needs=("subject", "level")),
+    "math500": HubSet("HuggingFaceH4/MATH-500", "", "test", "6e4ed1a2a79af7d8630a6b768ec859cb5af4d3be", group="group", prepare=level_of_math, needs=("problem", "answer", "subject", "level")),
     "aime24": HubSet("HuggingFaceH4/aime_2024", "", "train", "2fe88a2f1091d5048c0f36abc874fb997b3dd99a"),
     "aime25": HubSet("math-ai/aime25", "", "test", "563bb8404243c5f09de6ec262f2db674fe5bce9b"),
     "amc23": HubSet("math-ai/amc23", "", "test", "80815d37005feb82cd7f8fbc6901d5d3eff43057", "question"),
@@ -166,7 +166,7 @@ def load_problems(spec, split="train", data_dir="problems"):
         part = keys.get("split") or known.split.split()[0 if split == "train" else -1]
         stem = os.path.join(data_dir, name if " " not in known.split else f"{name}_{part}")
         placed = [stem + suffix for suffix in SUFFIXES if os.path.exists(stem + suffix)]
-        if placed and (idle := [key for key in ("config", "revision") if key in keys]):
+        if placed and (idle := [key for key in ("config", "revision", "split")[: 2 if " " in known.split else 3] if key in keys]):
             raise UsageError(f"{spec}: {placed[0]} is there and goes before the hub, so {idle[0]}= has no effect: remove the key or the file")
         rows = read_rows(placed[0]) if placed else hub_rows(dataclasses.replace(known, **{k: v for k, v in keys.items() if k in ("config", "revision")}), part, stem)
         columns = {key: keys.get(key) or getattr(known, key) for key in COLUMNS}
