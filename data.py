@@ -275,10 +275,11 @@ def read_rows(path):
 def hub_rows(known, split, stem=""):
     """Rows of a data set of the hub, or of its local cache (all there is with HF_HUB_OFFLINE=1). Gated or UsageError says what to do."""
     from datasets import load_dataset
-    from huggingface_hub import get_token
+    from huggingface_hub import get_token, snapshot_download
 
     try:
-        return load_dataset(known.hub, known.config or None, split=split, revision=known.revision).to_list()
+        folder = snapshot_download(known.hub, repo_type="dataset", revision=known.revision)  # also finds what `hf download` left in the cache
+        return load_dataset(folder, known.config or None, split=split).to_list()
     except Exception as error:  # the library has many, and all mean that there are no rows
         if known.gated and not get_token():
             raise Gated(f"{known.hub} is gated and there is no token: accept its terms on the hub, then `hf auth login` or HF_TOKEN=...; or place the file {stem}.csv") from error

@@ -128,7 +128,7 @@ def paired(values, base):
 def print_table(results, baseline="grpo"):
     """Means over seeds; behind pass@8 its gain relative to the baseline, paired by seed, in percent."""
     base = {metric: {seed: r[metric] for seed, r in results[baseline].items()} for metric in METRICS}
-    print(f"{'arm':<26}{'seeds':>6}" + "".join(f"{metric:>9}" for metric in METRICS) + f"{'pass@8 against ' + baseline + ', %':>32}{'rollouts':>10}")
+    print(f"{'arm':<26}{'seeds':>6}" + "".join(f"{metric:>9}" for metric in METRICS) + f"{'pass@8 against ' + baseline + ', %':>42}{'rollouts':>10}")
     for arm, by_seed in results.items():
         if not by_seed:
             continue
@@ -137,7 +137,7 @@ def print_table(results, baseline="grpo"):
         scale = 100 / np.mean(list(base["pass@8"].values()))
         against = "" if arm == baseline else f"{scale * difference:+.1f} [{scale * low:+.1f}, {scale * high:+.1f}]"
         spent = sorted({r["rollouts"][-1] for r in by_seed.values()})
-        print(f"{arm:<26}{len(by_seed):>6}" + "".join(f"{means[metric]:>9.3f}" for metric in METRICS) + f"{against:>32}{'/'.join(map(str, spent)):>10}")
+        print(f"{arm:<26}{len(by_seed):>6}" + "".join(f"{means[metric]:>9.3f}" for metric in METRICS) + f"{against:>42}{'/'.join(map(str, spent)):>10}")
 
 
 def main():

@@ -180,8 +180,8 @@ def test_odd_reference_answers_are_graded_as_what_they_mean(problems_dir):
     grader.close()
 
 
-def test_without_the_hub_the_error_says_which_file_to_place_where(tmp_path, monkeypatch):
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+def test_without_the_hub_the_error_says_which_file_to_place_where(tmp_path):
+    assert os.environ["HF_HUB_OFFLINE"] == "1"  # conftest.py
     for name, stem in (("math500", "math500"), ("gsm8k", "gsm8k_test")):
         with pytest.raises(UsageError) as error:
             load_problems(name, "eval", str(tmp_path))
@@ -197,23 +197,32 @@ def test_a_gated_set_without_a_token_says_how_to_get_one(tmp_path, monkeypatch):
         load_problems("gpqa", "eval", str(tmp_path))
 
 
-def test_the_hub_is_asked_for_the_pinned_revision_config_and_split(tmp_path, monkeypatch):
-    """The library itself, on a folder laid out like a repository of the hub."""
-    import datasets
+def test_the_pinned_revision_config_and_split_are_read_from_the_hubs_cache(tmp_path, monkeypatch):
+    """The libraries themselves, offline, on a cache laid out as a download leaves it: two revisions, two configs."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "datasets")
 
-    asked, real = [], datasets.load_dataset
-    for split, rows in (("train", benchmark_rows()["gsm8k_train"]), ("test", benchmark_rows()["gsm8k_test"])):
-        (tmp_path / "main").mkdir(exist_ok=True)
-        pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), tmp_path / "main" / f"{split}-00000-of-00001.parquet")
+    def lay_out(hub, revision, configs):
+        folder = tmp_path / "hub" / ("datasets--" + hub.replace("/", "--"))
+        card = ["---", "configs:"]
+        for config, splits in configs.items():
+            (folder / "snapshots" / revision / config).mkdir(parents=True, exist_ok=True)
+            card += [f"- config_name: {config}", "  data_files:"]
+            for split, rows in splits.items():
+                pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), folder / "snapshots" / revision / config / f"{split}-00000-of-00001.parquet")
+                card += [f"  - split: {split}", f"    path: {config}/{split}-*"]
+        (folder / "snapshots" / revision / "README.md").write_text("\n".join([*card, "---", ""]))
+        (folder / "refs").mkdir(exist_ok=True)
+        (folder / "refs" / "main").write_text(revision)
 
-    def local(hub, config, split, revision):
-        asked.append((hub, config, split, revision))
-        return real(str(tmp_path / "main"), split=split, cache_dir=str(tmp_path / "cache"))
-
-    monkeypatch.setattr(datasets, "load_dataset", local)
-    assert [len(load_problems(spec, split, str(tmp_path))[0]) for spec, split in (("gsm8k", "train"), ("gsm8k", "eval"), ("gsm8k:revision=abc", "eval"), ("some/set:config=main:split=train", "eval"))] == [2, 3, 3, 2]
-    pinned = HUB["gsm8k"].revision
-    assert asked == [("openai/gsm8k", "main", "train", pinned), ("openai/gsm8k", "main", "test", pinned), ("openai/gsm8k", "main", "test", "abc"), ("some/set", "main", "train", "main")]
+    rows, other = benchmark_rows(), [{"question": "other", "answer": "0"}]
+    lay_out("openai/gsm8k", HUB["gsm8k"].revision, {"main": {"train": rows["gsm8k_train"], "test": rows["gsm8k_test"]}, "socratic": {"train": other, "test": other}})
+    lay_out("openai/gsm8k", "f" * 40, {"main": {"train": other, "test": other}})  # newer
+    lay_out("some/set", "e" * 40, {"default": {"test": [{"task": "1+1", "result": 2}]}})
+    load = lambda spec, split="eval": [p.answer for p in load_problems(spec, split, str(tmp_path))[0]]
+    assert load("gsm8k") == ["1,001", "2,001", "3,001"] and load("gsm8k", "train") == ["1,001", "2,001"]
+    assert load("gsm8k:revision=" + "f" * 40) == load("gsm8k:config=socratic") == load("openai/gsm8k:config=main") == ["0"]
+    assert load("some/set:prompt=task:answer=result") == ["2"]
     assert all(len(known.revision) == 40 for known in HUB.values())
 
 
