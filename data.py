@@ -1,9 +1,6 @@
 """Problem sets: a list of `Problem`, each with an id that stays the same from run to run.
 
-`arith` is embedded: families of step-by-step digit computations with a heavy tail. A prompt names a family and lists digits; the
-right response is the running result after every digit, e.g. family B adds modulo 10: "B38459=" is answered by
-"1509" (3+8 is 1, +4 is 5, +5 is 0, +9 is 9).
-Other names: the benchmarks of `HUB`, any Hugging Face data set as owner/name, and paths of .jsonl, .parquet or .csv files. Keys may follow:
+`arith` and `letters` are embedded (worlds.py). Other names: the benchmarks of `HUB`, any Hugging Face data set as owner/name, and paths of .jsonl, .parquet or .csv files. Keys may follow:
 name:split=test:prompt=question:answer=final_answer:group=level:id=number:config=main:revision=<commit>.
 """
 import csv
@@ -18,73 +15,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from configurator import UsageError
+from worlds import Problem, arith, letters
 
 
-@dataclass(frozen=True)
-class Problem:
-    uid: str  # stable id: the classifier remembers a problem by it
-    prompt: str  # the text the policy continues
-    answer: str  # what the grader compares with
-    group: str = ""  # family, subject or level; evaluation reports each group and the worst
-
-
-@dataclass(frozen=True)
-class Family:
-    letter: str
-    rule: object  # (running result, next digit) -> new running result, all modulo 10
-    error: float  # chance that one step of a demonstration is wrong: sets the base policy's success rate
-    share: float  # share of the training prompts; the evaluation set has equally many of each family
-
-
-FAMILIES = (
-    Family("A", lambda r, d: max(r, d), 0.02, 0.44),
-    Family("B", lambda r, d: r + d, 0.11, 0.28),
-    Family("C", lambda r, d: r - d, 0.3, 0.14),
-    Family("D", lambda r, d: r * d, 0.45, 0.04),
-    Family("E", lambda r, d: 3 * r + d, 0.53, 0.03),
-    Family("F", lambda r, d: r + 7 * d, 0.59, 0.03),
-    Family("G", lambda r, d: r * r + d, 0.65, 0.02),
-    Family("H", lambda r, d: r * d + d, 0.69, 0.02),
-)
-WORLD_SEED = 0  # other seeds: other problems of the same kinds
-ARITH_TRAIN, ARITH_EVAL = 768, 320  # prompts
-
-
-def arith_trace(family, digits, rng=None):
-    """The running results for `digits`, as a string one digit shorter. With `rng` a step goes wrong with the family's
-    `error` and the trace carries the wrong result on, as a demonstration by somebody who slips would."""
-    result, trace = digits[0], []
-    for digit in digits[1:]:
-        result = family.rule(result, digit) % 10
-        if rng is not None and rng.random() < family.error:
-            result = (result + rng.integers(1, 10)) % 10
-        trace.append(str(result))
-    return "".join(trace)
-
-
-def arith_digits(rng):
-    return tuple(int(d) for d in rng.integers(0, 10, rng.integers(5, 7)))
-
-
-def arith(split):
-    """The `train` (heavy-tailed) or `eval` (families in equal parts) problems of the embedded world; no prompt is in both."""
-    rng, seen, sets = np.random.default_rng(WORLD_SEED), set(), {}
-    sizes = {"eval": [ARITH_EVAL // len(FAMILIES)] * len(FAMILIES), "train": [round(f.share * ARITH_TRAIN) for f in FAMILIES]}
-    sizes["train"][0] += ARITH_TRAIN - sum(sizes["train"])
-    for name, counts in sizes.items():
-        sets[name] = []
-        for family, count in zip(FAMILIES, counts):
-            while count:
-                digits = arith_digits(rng)
-                prompt = family.letter + "".join(map(str, digits)) + "="
-                if prompt not in seen:
-                    seen.add(prompt)
-                    sets[name].append(Problem(prompt, prompt, arith_trace(family, digits), family.letter))
-                    count -= 1
-    return sets[split]
-
-
-DATASETS = {"arith": arith}  # name -> loader of a split ("train" or "eval"); yours may join
+DATASETS = {"arith": arith, "letters": letters}  # name -> loader of a split ("train" or "eval"); yours may join
 
 
 # ---------- benchmarks and training sets of the Hugging Face hub ----------

@@ -1,6 +1,7 @@
 """
-Makes the base policy of the embedded world: a tiny Qwen3, pretrained on demonstrations that slip, one family more than another.
+Makes the base policies of the embedded worlds: tiny Qwen3s, pretrained on demonstrations that slip, one family more than another.
 $ python arith/make_base.py             # minutes; writes arith/base/ and prints the success rates
+$ python arith/make_base.py letters     # writes letters/base/
 """
 import json
 import os
@@ -14,16 +15,16 @@ sys.path.insert(0, ROOT)
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 
-from data import FAMILIES, arith, arith_digits, arith_trace
 from rollout import Sampling, TorchEngine, seed_of
+from worlds import ARITH, LETTERS, problems
 
 SEED, STEPS, BATCH, LR, SAMPLES = 1, 1500, 256, 2e-3, 256
-OUT = os.path.join(ROOT, "arith", "base")
+WORLDS = {"arith": ARITH, "letters": LETTERS}
 
 
-def make_tokenizer(size=0):
+def make_tokenizer(size=0, world=ARITH):
     """One token a character, filled up to `size` tokens."""
-    vocab = ["<pad>", "<eos>", "="] + list("0123456789") + [f.letter for f in FAMILIES]
+    vocab = ["<pad>", "<eos>", "="] + list(world.symbols) + [f.letter for f in world.families]
     vocab += [f"<{i}>" for i in range(len(vocab), size)]
     tokenizer = Tokenizer(models.WordLevel({token: i for i, token in enumerate(vocab)}, unk_token="<pad>"))
     tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex("."), "isolated")  # one token a character
@@ -31,36 +32,38 @@ def make_tokenizer(size=0):
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="<pad>", eos_token="<eos>", model_max_length=64)
 
 
-def demonstrations(rng, tokenizer, count, held_out):
+def demonstrations(rng, world, tokenizer, count, held_out):
     """`count` slipping demonstrations, families in equal parts -> ids [count, T], labels [count, T] (-100 outside the response)."""
     ids, labels = [], []
     while len(ids) < count:
-        family, digits = FAMILIES[len(ids) % len(FAMILIES)], arith_digits(rng)
-        prompt = family.letter + "".join(map(str, digits)) + "="
+        family, drawn = world.families[len(ids) % len(world.families)], world.draw(rng)
+        prompt = family.letter + "".join(world.symbols[i] for i in drawn) + "="
         if prompt in held_out:
             continue
-        prompt, trace = tokenizer(prompt)["input_ids"], tokenizer(arith_trace(family, digits, rng))["input_ids"]
+        prompt, trace = tokenizer(prompt)["input_ids"], tokenizer(world.solve(family, drawn, rng))["input_ids"]
         ids.append(torch.tensor(prompt + trace + [tokenizer.eos_token_id]))
         labels.append(torch.tensor([-100] * len(prompt) + trace + [tokenizer.eos_token_id]))
     pad = torch.nn.utils.rnn.pad_sequence
     return pad(ids, batch_first=True, padding_value=tokenizer.pad_token_id), pad(labels, batch_first=True, padding_value=-100)
 
 
-def success_rates(samples):
+def success_rates(samples, name="arith"):
     """Share of right responses of the saved base policy on the evaluation prompts of each family."""
-    engine, problems = TorchEngine(OUT, max_num_seqs=1024), arith("eval")
-    seeds = [[seed_of("base", p.uid, j) for j in range(samples)] for p in problems]
-    rollouts = engine.generate([engine.tokenizer(p.prompt)["input_ids"] for p in problems], seeds, Sampling(max_tokens=12))
-    right = {f.letter: [] for f in FAMILIES}
+    engine, held_out = TorchEngine(os.path.join(ROOT, name, "base"), max_num_seqs=1024), problems(WORLDS[name], "eval")
+    seeds = [[seed_of("base", p.uid, j) for j in range(samples)] for p in held_out]
+    rollouts = engine.generate([engine.tokenizer(p.prompt)["input_ids"] for p in held_out], seeds, Sampling(max_tokens=12))
+    right = {f.letter: [] for f in WORLDS[name].families}
     for r in rollouts:
-        right[problems[r.prompt_id].group].append(r.text == problems[r.prompt_id].answer)
+        right[held_out[r.prompt_id].group].append(r.text == held_out[r.prompt_id].answer)
     return {letter: float(np.mean(x)) for letter, x in right.items()}
 
 
 def main():
     torch.set_num_threads(1)  # the same weights on every machine of a kind
     torch.manual_seed(SEED)
-    rng, tokenizer = np.random.default_rng(SEED), make_tokenizer()
+    name = sys.argv[1] if len(sys.argv) > 1 else "arith"
+    world, out = WORLDS[name], os.path.join(ROOT, name, "base")
+    rng, tokenizer = np.random.default_rng(SEED), make_tokenizer(world=world)
     config = Qwen3Config(vocab_size=len(tokenizer), hidden_size=64, intermediate_size=192, num_hidden_layers=3, num_attention_heads=4,
                          num_key_value_heads=2, head_dim=32, max_position_embeddings=64, tie_word_embeddings=True,
                          eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id, bos_token_id=None)
@@ -68,19 +71,19 @@ def main():
     print(f"{sum(p.numel() for p in model.parameters()):,} parameters")
     optimizer = torch.optim.AdamW(model.parameters(), lr=LR, weight_decay=0.0)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LR, total_steps=STEPS, pct_start=0.05)
-    held_out = {p.prompt for split in ("train", "eval") for p in arith(split)}
+    held_out = {p.prompt for split in ("train", "eval") for p in problems(world, split)}
     for step in range(STEPS):
-        ids, labels = demonstrations(rng, tokenizer, BATCH, held_out)
+        ids, labels = demonstrations(rng, world, tokenizer, BATCH, held_out)
         loss = model(input_ids=ids, labels=labels).loss  # right padding: a causal model never looks at it
         loss.backward()
         optimizer.step(), schedule.step(), optimizer.zero_grad()
         if step % 100 == 0 or step == STEPS - 1:
             print(f"step {step:4d}  loss {loss.item():.4f}", flush=True)
-    model.save_pretrained(OUT)
-    tokenizer.save_pretrained(OUT)
-    rates = success_rates(SAMPLES)
+    model.save_pretrained(out)
+    tokenizer.save_pretrained(out)
+    rates = success_rates(SAMPLES, name)
     print(f"success rates, {SAMPLES} samples a prompt:", rates)
-    with open(os.path.join(OUT, "success_rates.json"), "w") as file:
+    with open(os.path.join(out, "success_rates.json"), "w") as file:
         json.dump({"seed": SEED, "samples": SAMPLES, "success_rates": rates}, file, indent=1)
 
 

@@ -36,6 +36,6 @@ def engine():
 @pytest.fixture(scope="session")
 def prompts(engine):
     """Token ids of twelve prompts of two lengths."""
-    from data import arith
+    from worlds import arith
 
     return [engine.tokenizer(p.prompt)["input_ids"] for p in arith("eval")[::27]]

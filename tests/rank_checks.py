@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 import rollout
-from data import arith
+from worlds import arith
 from model import Group, full, load_policy, save_hf
 from rollout import Rollout, plan_updates
 from train import Config, check_agreement, group_advantages, grpo_loss, token_weights

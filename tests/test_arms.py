@@ -39,7 +39,7 @@ def test_quick_runs_every_kind_of_arm_and_continues_where_it_was(tmp_path, monke
 def test_every_rival_takes_its_place_in_a_run_and_keeps_the_budget(arm, tmp_path, monkeypatch):
     for name in ("PromptGDRO", "RolloutGDRO", "group_advantages"):
         monkeypatch.setattr(train, name, getattr(train, name))  # put back afterwards
-    monkeypatch.setattr("data.WORLD_SEED", 0)
+    monkeypatch.setattr("worlds.SEED", 0)
     plain = train.group_advantages
     arms.run_here(arm, "arith", 0, ["--prompts_per_step=256", "--n_rollouts=2", "--n_max=4", "--n_min=1", "--steps=4", "--eval_sets=", f"--out_dir={tmp_path}/run"])
     assert train.group_advantages is not plain or train.PromptGDRO.__module__ == "baselines" or train.RolloutGDRO.__module__ == "baselines"

@@ -11,8 +11,9 @@ from make_files import benchmark_rows, dapo_rows, tiny_qwen3, write_benchmarks, 
 
 from answers import string_match
 from configurator import UsageError
-from data import DATASETS, FAMILIES, HUB, Gated, Problem, arith, arith_trace, load_problems, load_set, read_rows
+from data import DATASETS, HUB, Gated, load_problems, load_set, read_rows
 from reward import Grader
+from worlds import ARITH, LETTERS, Problem, arith, arith_trace, letters, rewritten
 
 
 def settings(**changes):
@@ -22,37 +23,48 @@ def settings(**changes):
 # ---------- the embedded world ----------
 
 def test_traces_are_the_running_results():
-    by_letter = {f.letter: f for f in FAMILIES}
+    by_letter = {f.letter: f for f in ARITH.families}
     assert arith_trace(by_letter["A"], (3, 1, 7, 2)) == "377"
     assert arith_trace(by_letter["B"], (3, 8, 4, 5)) == "150"
     assert arith_trace(by_letter["C"], (3, 8, 4, 5)) == "516"
     assert arith_trace(by_letter["G"], (3, 1, 1)) == "01"
 
 
-def test_no_prompt_is_in_both_splits_and_each_split_is_always_the_same():
-    train, held_out = arith("train"), arith("eval")
+def test_letters_are_rewritten():
+    by_letter = {f.letter: f for f in LETTERS.families}
+    spell = lambda name: rewritten(by_letter[name], ["abcdefghij".index(c) for c in "cabjdf"])
+    assert {name: spell(name) for name in by_letter} == {"S": "cabjdf", "T": "fdjbac", "U": "abjdfc", "V": "dbcaeg", "W": "acjbfd", "X": "hjiage", "Y": "jdfcab", "Z": "aiegfh"}
+
+
+@pytest.mark.parametrize("world", [arith, letters])
+def test_no_prompt_is_in_both_splits_and_each_split_is_always_the_same(world, monkeypatch):
+    train, held_out = world("train"), world("eval")
     assert not {p.prompt for p in train} & {p.prompt for p in held_out}
-    assert len({p.uid for p in train}) == len(train) and train == arith("train")
+    assert len({p.uid for p in train}) == len(train) and train == world("train")
+    monkeypatch.setattr("worlds.SEED", 1)
+    assert len({p.uid for p in train} & {p.uid for p in world("train")}) < len(train) / 100
 
 
-def test_training_is_heavy_tailed_and_evaluation_even():
-    count = lambda problems: [sum(p.group == f.letter for p in problems) for f in FAMILIES]
-    train, held_out = count(arith("train")), count(arith("eval"))
+@pytest.mark.parametrize("name, world, families", [("arith", arith, ARITH.families), ("letters", letters, LETTERS.families)])
+def test_training_is_heavy_tailed_and_evaluation_even(name, world, families):
+    count = lambda problems: [sum(p.group == f.letter for p in problems) for f in families]
+    train, held_out = count(world("train")), count(world("eval"))
     assert train == sorted(train, reverse=True) and train[0] > 10 * train[-1] > 0
     assert len(set(held_out)) == 1
 
 
-def test_the_shipped_base_policy_has_the_success_rates_it_says(engine):
+@pytest.mark.parametrize("name", ["arith", "letters"])
+def test_the_shipped_base_policies_have_the_success_rates_they_say(name):
     """And they spread: an easy family, a hopeless one, nothing missing between."""
     from arith.make_base import success_rates
 
-    with open("arith/base/success_rates.json") as file:
+    with open(f"{name}/base/success_rates.json") as file:
         said = json.load(file)["success_rates"]
-    for letter, rate in success_rates(samples=32).items():
+    for letter, rate in success_rates(32, name).items():
         assert rate == pytest.approx(said[letter], abs=4 * (said[letter] / 1280) ** 0.5)  # 1,280 responses a family
     rates = sorted(said.values(), reverse=True)
     assert rates[0] > 0.85 and 0.001 < rates[-1] < 0.004
-    assert os.path.getsize("arith/base/model.safetensors") < 2e6
+    assert os.path.getsize(f"{name}/base/model.safetensors") < 2e6
 
 
 # ---------- local files ----------
@@ -115,7 +127,7 @@ def test_bad_files_say_what_to_change(tmp_path, rows, message):
 
 
 def test_unreadable_names_say_what_there_is(tmp_path):
-    with pytest.raises(UsageError, match="there are arith, dapo, .* gpqa, owner/name"):
+    with pytest.raises(UsageError, match="there are arith, letters, dapo, .* gpqa, owner/name"):
         load_problems("arithmetic")
     with pytest.raises(UsageError, match="no such file"):
         load_problems("nowhere.jsonl")

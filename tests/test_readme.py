@@ -12,10 +12,11 @@ import pytest
 
 import data
 from configurator import parse
-from data import FAMILIES, HUB
+from data import HUB
 from eval import EvalConfig
 from model import Group, load_policy
 from train import PRESETS, Config, main
+from worlds import ARITH
 
 with open(os.path.join(os.path.dirname(__file__), "..", "README.md"), encoding="utf-8") as file:
     README = file.read()
@@ -78,7 +79,7 @@ def test_facts_about_the_embedded_world():
     with open("arith/base/success_rates.json") as file:
         rates = json.load(file)["success_rates"]
     assert f"from {rates['A']:.2f} (A) down to {rates['H']:.3f} (H)" in README
-    assert f"(A {FAMILIES[0].share:.0%}, H {FAMILIES[-1].share:.0%})".replace("%", " %") in README
+    assert f"(A {ARITH.families[0].share:.0%}, H {ARITH.families[-1].share:.0%})".replace("%", " %") in README
     cfg = Config()
     assert f"the same {cfg.steps * cfg.prompts_per_step * cfg.n_rollouts:,} rollouts" in README
 
