@@ -45,7 +45,7 @@ ARMS = {  # name -> arguments of train.py, and what of it is replaced by what of
     "dapo": (["--prompts_per_step=128", "--steps=50"], {"group_advantages": "dapo_advantages"}),
 }
 WORLDS = {"arith": [], "letters": ["--dataset=letters", "--eval_sets=letters", "--model=letters/base"]}  # name -> arguments of train.py
-DEVELOPMENT, REPORT = {"prompts": 0, "seeds": range(100, 104)}, {"prompts": 1, "seeds": range(8)}  # seeds of the problems, and of the runs
+DEVELOPMENT, REPORT = {"prompts": 0, "seeds": range(100, 108)}, {"prompts": 1, "seeds": range(8)}  # seeds of the problems, and of the runs
 METRICS = ("mean@8", "pass@8", "worst", "area")
 STUDENT = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776, 6: 2.571, 7: 2.447, 8: 2.365, 9: 2.306, 10: 2.262, 12: 2.201, 16: 2.131}  # 97.5 % quantile, by number of seeds
 
