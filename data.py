@@ -242,8 +242,8 @@ class ProblemSet:
 
 
 def load_set(spec, split, cfg, tokenizer):
-    """ProblemSet of the data set `spec` under cfg.template and cfg.reward. Left to `auto`, they are bare and exact for `arith` and your own
-    loaders, boxed and math for all else. Prompts over cfg.max_prompt_len tokens are left out and counted. UsageError if none remains."""
+    """ProblemSet of the data set `spec` under cfg.template and cfg.reward. Left to `auto`, they are bare and exact for embedded worlds and your
+    own loaders, boxed and math for all else. Prompts over cfg.max_prompt_len tokens are left out and counted. UsageError if none remains."""
     problems, left_out = load_problems(spec, split, cfg.data_dir)
     own = split_name(spec)[0] in DATASETS
     template = cfg.template if cfg.template != "auto" else "bare" if own else "boxed"

@@ -42,8 +42,8 @@ class EvalConfig:
     cpu_threads: int = 1  # PyTorch's threads on a CPU; small models are fastest with 1
     eval_sets: str = "arith"  # comma-separated: names (math500, aime24, ...), owner/name of the hub, paths; see data.py
     data_dir: str = "problems"  # where named sets are looked for before the hub, as math500.jsonl or .parquet or .csv
-    template: str = "auto"  # prompt: bare | boxed: with an instruction | chat: boxed, in the model's chat format | a text with {question}; auto: bare for arith, else boxed
-    reward: str = "auto"  # exact | math | path.py:function; auto: exact for arith, else math
+    template: str = "auto"  # prompt: bare | boxed: with an instruction | chat: boxed, in the model's chat format | a text with {question}; auto: bare for embedded worlds, else boxed
+    reward: str = "auto"  # exact | math | path.py:function; auto: exact for embedded worlds, else math
     grade_workers: int = 2  # grading processes a rank, except for exact
     grade_timeout: float = 5.0  # seconds an answer may take to grade
     # how
@@ -276,9 +276,10 @@ def print_runs(runs):
         left_out = f", left out: {said(r['left_out'])}" if r["left_out"] else ""
         print(f"\n{name}: {r['questions']} questions x {s['n']} samples at temperature {s['temperature']:g}, top-p {s['top_p']:g}, top-k {s['top_k']}{left_out}")
         print("\n".join(table(columns, gains=len(columns) > 1)))
-    if any(split_name(name)[0] in sum(PAPER.values(), ()) for results in runs.values() for name in results):
+    of_paper = [r for results in runs.values() for name, r in results.items() if split_name(name)[0] in sum(PAPER.values(), ())]
+    if of_paper:
         for scorer, says in (("", "the reward"), ("string", "normalised string match")):
-            if scorer and not all("string_right" in r for results in runs.values() for r in results.values()):
+            if scorer and not all("string_right" in r for r in of_paper):
                 continue  # graded by something else than math
             print(f"\nTable 1 of the paper, graded by {says}; percent, pass@k pooled over all questions")
             print("\n".join(paper_table(runs, scorer)))

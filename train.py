@@ -62,8 +62,8 @@ class Config:
     dataset: str = "arith"  # a name (arith, dapo, gsm8k, ...), owner/name of the hub, or a .jsonl, .parquet or .csv file; see data.py
     eval_sets: str = "arith"  # comma-separated, like dataset; empty for none
     data_dir: str = "problems"  # where named sets are looked for before the hub, as math500.jsonl or .parquet or .csv
-    template: str = "auto"  # prompt: bare | boxed: with an instruction | chat: boxed, in the model's chat format | a text with {question}; auto: bare for arith, else boxed
-    reward: str = "auto"  # exact | math | path.py:function; auto: exact for arith, else math
+    template: str = "auto"  # prompt: bare | boxed: with an instruction | chat: boxed, in the model's chat format | a text with {question}; auto: bare for embedded worlds, else boxed
+    reward: str = "auto"  # exact | math | path.py:function; auto: exact for embedded worlds, else math
     grade_workers: int = 2  # grading processes a rank, except for exact
     grade_timeout: float = 5.0  # seconds an answer may take to grade
     prompts_per_step: int = 64  # P; a multiple of updates_per_step
@@ -189,7 +189,7 @@ def print_start(cfg, training, eval_sets, policy, group):
     print(f"model: {size:,} parameters over {group.world} {group.device} rank{'s' * (group.world > 1)}")
     if group.device == "cuda" or size > 1e8:
         needs = ", ".join(f"{world} GPU{'s' * (world > 1)} {generate:.0f} / {update:.0f} GiB" for world in sorted({1, 8, group.world})
-                          for generate, update in [memory_gib(size, policy.hf.config, cfg, world)])
+                          for generate, update in [memory_gib(size, policy.hf.config.get_text_config(), cfg, world)])
         print(f"memory a GPU, estimated, generate / update: {needs} (of 80 GB: 74 GiB)")
     for use, name, data in (("training", cfg.dataset, training), *(("evaluation", name, data) for name, data in eval_sets.items())):
         print(f"{use}: {len(data.problems):,} problems of {name}, graded by {data.reward}" + (f" (left out: {said(data.left_out)})" if data.left_out else ""))
