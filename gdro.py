@@ -113,7 +113,7 @@ class PromptGDRO:
     With `normalize` the weights have mean 1 over the step before the cap; without, they are Eq 16 as printed, omega itself.
     With `per_share` a bin's mean signal is divided by the bin's share of the step, so that rare bins can compete."""
 
-    def __init__(self, n_bins=10, eta=2.0, gamma=0.01, ema=0.12, weight_max=15.0, normalize=True, per_share=False):
+    def __init__(self, n_bins=10, eta=3.0, gamma=0.01, ema=0.4, weight_max=15.0, normalize=True, per_share=False):
         self.n_bins, self.eta, self.gamma, self.ema, self.weight_max = n_bins, eta, gamma, ema, weight_max
         self.normalize, self.per_share = normalize, per_share
         self.score = np.full(n_bins, np.nan)  # S(b); NaN until the bin is first visited
@@ -173,7 +173,7 @@ class RolloutGDRO:
     that meets the budget; arm losses come from `update`. `price`: every bin has a concave utility of its rollouts, known from its
     success rate; rollouts go one at a time to the prompt that gains most, and the last gain is the shadow price."""
 
-    def __init__(self, n_bins=10, n_mean=4, n_min=2, n_max=12, rule="price", utility="pass", eta=0.65, gamma=0.01, ema=0.4, dual_lr=0.05):
+    def __init__(self, n_bins=10, n_mean=4, n_min=1, n_max=24, rule="price", utility="pass", eta=0.65, gamma=0.01, ema=0.4, dual_lr=0.05):
         if not n_min <= n_mean <= n_max:
             raise ValueError(f"n_rollouts={n_mean} must lie between n_min={n_min} and n_max={n_max}: change one of the three")
         self.n_bins, self.n_mean, self.n_min, self.n_max = n_bins, n_mean, n_min, n_max

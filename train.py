@@ -36,8 +36,8 @@ AT_LEAST |= {"n_rollouts": 2, "tis_cap": 0, "keep_checkpoints": 0}  # a group of
 WITHIN = eval.WITHIN | dict.fromkeys("prompt_gamma prompt_ema arm_gamma arm_ema hysteresis clip_low weight_decay".split(), (0, 1))
 WITHIN |= dict.fromkeys("prompt_eta arm_eta dual_lr clip_high kl_coef".split(), (0, 100)) | dict.fromkeys("lr temperature adv_clip grad_clip".split(), (1e-12, 1e6))
 # What `preset` sets, before config files and the command line. paper: as printed; reference: as the authors' launch scripts run.
-PAPER = {"difficulty": "any", "unseen": "hardest", "history": 50, "prompt_signal": "surrogate", "prompt_eta": 0.65, "prompt_normalize": False, "prompt_per_share": True,
-         "rollout_rule": "exp3p", "loss_agg": "prompt", "tis_cap": 0.0}
+PAPER = {"difficulty": "any", "unseen": "hardest", "history": 50, "prompt_signal": "surrogate", "prompt_eta": 0.65, "prompt_ema": 0.12, "prompt_normalize": False, "prompt_per_share": True,
+         "rollout_rule": "exp3p", "n_min": 2, "n_max": 12, "loss_agg": "prompt", "tis_cap": 0.0}
 PRESETS = {"paper": PAPER, "reference": PAPER | {"history": 100, "prompt_normalize": True, "loss_agg": "token"}}
 
 
@@ -104,9 +104,9 @@ class Config:
     # Prompt-GDRO: weights
     prompt_gdro: bool = False  # on or off
     prompt_signal: str = "error"  # error | variance | nll | surrogate (the paper's, 0 on policy)
-    prompt_eta: float = 2.0  # how sharply weights follow scores
+    prompt_eta: float = 3.0  # how sharply weights follow scores
     prompt_gamma: float = 0.01  # share of the uniform distribution mixed in
-    prompt_ema: float = 0.12  # how fast a bin's score follows its signal
+    prompt_ema: float = 0.4  # how fast a bin's score follows its signal
     prompt_weight_max: float = 15.0  # cap of a weight
     prompt_normalize: bool = True  # weights have mean 1 before the cap; false: Eq 16 as printed
     prompt_per_share: bool = False  # divide a bin's signal by the bin's share of the step
@@ -114,8 +114,8 @@ class Config:
     rollout_gdro: bool = False  # on or off
     rollout_rule: str = "price"  # price: water-filling by marginal utility | exp3p: the paper's bandits and dynamic programme
     rollout_utility: str = "pass"  # of price: pass | mixed | variance (the square-root law)
-    n_min: int = 2  # fewest rollouts of a prompt
-    n_max: int = 12  # most
+    n_min: int = 1  # fewest rollouts of a prompt
+    n_max: int = 24  # most
     arm_signal: str = "surrogate"  # of exp3p: what a bin's arms are charged; see prompt_signal
     arm_eta: float = 0.65  # of exp3p: how sharply arm probabilities follow losses
     arm_gamma: float = 0.01  # of exp3p: share of the uniform distribution mixed in

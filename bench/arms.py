@@ -1,17 +1,17 @@
 """
-Every arm over seeds at equal rollouts: one JSON file and a table with paired differences.
+Every arm over seeds at equal rollouts: one JSON file and a table with paired differences
 $ python bench/arms.py --quick                                    # two arms, two seeds, few steps: does it run
 $ python bench/arms.py                                            # the report: all arms, eight seeds, on prompts nobody tuned on; hours on two cores
 $ python bench/arms.py --dev --arms=grpo,rollout_price_pass       # the development set: other prompts, other seeds
-$ python bench/arms.py --table                                    # the table of what has been run
+$ python bench/arms.py --read=bench/results/arith.json            # the table of a kept report
 Stop it and run it again: it continues. Each run is train.py itself, in a process of its own; what a rival replaces is in ARMS.
 """
 import argparse
 import json
+import multiprocessing
 import os
-import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, as_completed
 
 import numpy as np
 from tqdm import tqdm
@@ -20,6 +20,7 @@ ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 sys.path.insert(0, ROOT)
 
 PROMPT, ROLLOUT = ["--prompt_gdro=true"], ["--rollout_gdro=true"]
+EXP3P = ROLLOUT + ["--rollout_rule=exp3p", "--n_min=2", "--n_max=12"]  # the paper's arms
 ARMS = {  # name -> arguments of train.py, and what of it is replaced by what of baselines.py
     "grpo": ([], {}),
     "grpo_prompt_mean": (["--loss_agg=prompt"], {}),
@@ -30,8 +31,8 @@ ARMS = {  # name -> arguments of train.py, and what of it is replaced by what of
     "rollout_price_pass": (ROLLOUT, {}),
     "rollout_price_mixed": (ROLLOUT + ["--rollout_utility=mixed"], {}),
     "rollout_price_variance": (ROLLOUT + ["--rollout_utility=variance"], {}),
-    "rollout_exp3p_error": (ROLLOUT + ["--rollout_rule=exp3p", "--arm_signal=error"], {}),
-    "rollout_exp3p_surrogate": (ROLLOUT + ["--rollout_rule=exp3p"], {}),
+    "rollout_exp3p_error": (EXP3P + ["--arm_signal=error"], {}),
+    "rollout_exp3p_surrogate": (EXP3P, {}),
     "both": (PROMPT + ROLLOUT, {}),
     "preset_paper_prompt": (["--preset=paper"] + PROMPT, {}),
     "preset_paper_rollout": (["--preset=paper"] + ROLLOUT, {}),
@@ -48,6 +49,23 @@ WORLDS = {"arith": [], "letters": ["--dataset=letters", "--eval_sets=letters", "
 DEVELOPMENT, REPORT = {"prompts": 0, "seeds": range(100, 108)}, {"prompts": 1, "seeds": range(8)}  # seeds of the problems, and of the runs
 METRICS = ("mean@8", "pass@8", "worst", "area")
 STUDENT = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776, 6: 2.571, 7: 2.447, 8: 2.365, 9: 2.306, 10: 2.262, 12: 2.201, 16: 2.131}  # 97.5 % quantile, by number of seeds
+
+
+def run_one(arm, world, prompts, seed, folder, extra):
+    """One run, its output in `folder`.log -> its result, kept as result.json."""
+    os.makedirs(os.path.dirname(folder), exist_ok=True)
+    with open(folder + ".log", "w") as log:
+        os.dup2(log.fileno(), 1)
+        os.dup2(log.fileno(), 2)
+    try:
+        run_here(arm, world, prompts, [f"--seed={seed}", f"--out_dir={folder}", "--resume=auto", "--save_every=1000", *extra])
+    except BaseException as error:  # SystemExit too
+        raise RuntimeError(f"{arm}, seed {seed} failed ({error!r}): see {folder}.log") from error
+    result = result_of(folder)
+    with open(os.path.join(folder, "result.json.tmp"), "w") as file:
+        json.dump(result, file)
+    os.replace(os.path.join(folder, "result.json.tmp"), os.path.join(folder, "result.json"))
+    return result
 
 
 def run_here(arm, world, prompts, arguments):
@@ -77,7 +95,7 @@ def result_of(folder):
 
 
 def run_all(args, arms, seeds, prompts, extra):
-    """Every (arm, seed) that has no result yet, `args.jobs` at a time -> arm -> seed -> result."""
+    """Every (arm, seed) that has no result yet, `args.jobs` at a time -> arm -> seed -> result, and the versions that the last ran with."""
     results = {arm: {} for arm in arms}
     todo = []
     for seed in seeds:  # all arms of a seed before the next seed: a table can be read early
@@ -89,30 +107,22 @@ def run_all(args, arms, seeds, prompts, extra):
             else:
                 todo.append((arm, seed, folder))
 
-    def one(task):
-        arm, seed, folder = task
-        os.makedirs(os.path.dirname(folder), exist_ok=True)
-        command = [sys.executable, os.path.abspath(__file__), "--run", arm, args.world, str(prompts), f"--seed={seed}", f"--out_dir={folder}", "--resume=auto",
-                   "--save_every=1000", *extra]
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
-        if done.returncode:
-            raise RuntimeError(f"{' '.join(command)} failed:\n{done.stderr[-2000:]}")
-        result = result_of(folder)
-        with open(os.path.join(folder, "result.json.tmp"), "w") as file:
-            json.dump(result, file)
-        os.replace(os.path.join(folder, "result.json.tmp"), os.path.join(folder, "result.json"))
-        results[arm][seed] = result
-
-    if not args.table:
-        with ThreadPoolExecutor(args.jobs) as pool:
-            running = [pool.submit(one, task) for task in todo]
+    if todo:
+        os.environ |= {"OMP_NUM_THREADS": "1"}
+        context = multiprocessing.get_context("forkserver")  # a clean process a run, which inherits the imports
+        context.set_forkserver_preload(["train", "baselines", "transformers.models.qwen3.modeling_qwen3"])
+        with ProcessPoolExecutor(args.jobs, context, max_tasks_per_child=1) as pool:
+            running = {pool.submit(run_one, arm, args.world, prompts, seed, folder, extra): (arm, seed) for arm, seed, folder in todo}
             try:
-                for future in tqdm(running, unit="run", dynamic_ncols=True):
-                    future.result()
+                for future in tqdm(as_completed(running), total=len(running), unit="run", dynamic_ncols=True):
+                    arm, seed = running[future]
+                    results[arm][seed] = future.result()
             except BaseException:
                 pool.shutdown(cancel_futures=True)
                 raise
-    return results
+    with open(os.path.join(folder, "config.json")) as file:
+        versions = json.load(file)["versions"]
+    return {arm: dict(sorted(by_seed.items())) for arm, by_seed in results.items()}, versions
 
 
 def paired(values, base):
@@ -125,31 +135,33 @@ def paired(values, base):
     return float(d.mean()), float(d.mean() - half), float(d.mean() + half), len(d)
 
 
-def print_table(results, baseline="grpo"):
-    """Means over seeds; behind pass@8 its gain relative to the baseline, paired by seed, in percent."""
-    base = {metric: {seed: r[metric] for seed, r in results[baseline].items()} for metric in METRICS}
-    print(f"{'arm':<26}{'seeds':>6}" + "".join(f"{metric:>9}" for metric in METRICS) + f"{'pass@8 against ' + baseline + ', %':>42}{'rollouts':>10}")
+def table(results, against="grpo"):
+    """Markdown lines: means over seeds, and gains in mean@8 and pass@8 relative to the arm `against`, paired by seed, in percent with 95 % intervals."""
+    rows = [["arm", "seeds", *METRICS, f"mean@8 against {against}, %", f"pass@8 against {against}, %", "rollouts"]]
     for arm, by_seed in results.items():
         if not by_seed:
             continue
-        means = {metric: np.mean([r[metric] for r in by_seed.values()]) for metric in METRICS}
-        difference, low, high, _ = paired({seed: r["pass@8"] for seed, r in by_seed.items()}, base["pass@8"])
-        scale = 100 / np.mean(list(base["pass@8"].values()))
-        against = "" if arm == baseline else f"{scale * difference:+.1f} [{scale * low:+.1f}, {scale * high:+.1f}]"
-        spent = sorted({r["rollouts"][-1] for r in by_seed.values()})
-        print(f"{arm:<26}{len(by_seed):>6}" + "".join(f"{means[metric]:>9.3f}" for metric in METRICS) + f"{against:>42}{'/'.join(map(str, spent)):>10}")
+        gains = []
+        for metric in ("mean@8", "pass@8"):
+            base = {seed: r[metric] for seed, r in results[against].items()}
+            gain = 100 / np.mean(list(base.values())) * np.array(paired({seed: r[metric] for seed, r in by_seed.items()}, base)[:3])
+            gains.append("" if arm == against else "{:+.1f} [{:+.1f}, {:+.1f}]".format(*gain))
+        means = [f"{np.mean([r[metric] for r in by_seed.values()]):.3f}" for metric in METRICS]
+        rows.append([arm, str(len(by_seed)), *means, *gains, "/".join(sorted({f"{r['rollouts'][-1]:,}" for r in by_seed.values()}))])
+    widths = [max(map(len, column)) for column in zip(*rows)]
+    lines = ["| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths)) + " |" for row in rows]
+    return [lines[0], "|" + "|".join("-" * (width + 2) for width in widths) + "|", *lines[1:]]
 
 
 def main():
-    if sys.argv[1:2] == ["--run"]:
-        return run_here(sys.argv[2], sys.argv[3], int(sys.argv[4]), sys.argv[5:])
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--world", choices=WORLDS, default="arith")
     parser.add_argument("--arms", default=",".join(ARMS), help="comma-separated; all")
     parser.add_argument("--seeds", type=int, help="so many of the set's seeds")
     parser.add_argument("--dev", action="store_true", help="development prompts and seeds")
     parser.add_argument("--quick", action="store_true", help="grpo and both, two seeds, three steps")
-    parser.add_argument("--table", action="store_true", help="run nothing")
+    parser.add_argument("--read", default="", help="a file of --json: its table, and run nothing")
+    parser.add_argument("--against", default="", help="the arm that others are compared with; grpo, or the first")
     parser.add_argument("--out", default="out/arms", help="folder of the runs")
     parser.add_argument("--json", default="", help="file for the results; empty for none")
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="runs at once, a core each")
@@ -157,15 +169,23 @@ def main():
     arms = ["grpo", "both"] if args.quick else args.arms.split(",")
     if unknown := [arm for arm in arms if arm not in ARMS]:
         parser.error(f"no such arm: {', '.join(unknown)}; there are {', '.join(ARMS)}")
+    if args.read and args.json:
+        parser.error("--read runs nothing: leave out --json")
     chosen = DEVELOPMENT if args.dev or args.quick else REPORT
     seeds = list(chosen["seeds"])[: 2 if args.quick else args.seeds]
     if args.quick:
         extra = ["--steps=3", "--eval_every=3", "--prompts_per_step=16", *extra]
-    results = run_all(args, arms, seeds, chosen["prompts"], extra)
+    if args.read:
+        with open(args.read) as file:
+            results = json.load(file)["results"]
+    else:
+        results, versions = run_all(args, arms, seeds, chosen["prompts"], extra)
     if args.json:
+        lines = ",\n".join(f"{json.dumps(arm)}: {json.dumps(by_seed)}" for arm, by_seed in results.items())
+        about = json.dumps({"world": args.world, "prompts": chosen["prompts"], "extra": extra, "versions": versions})
         with open(args.json, "w") as file:
-            json.dump({"world": args.world, "prompts": chosen["prompts"], "results": results}, file, indent=1)
-    print_table(results, "grpo" if "grpo" in results else arms[0])
+            file.write(f'{about[:-1]}, "results": {{\n{lines}\n}}}}\n')
+    print("\n".join(table(results, args.against or ("grpo" if "grpo" in results else arms[0]))))
 
 
 if __name__ == "__main__":

@@ -191,8 +191,8 @@ def test_allocation_is_exact_and_within_limits(p, rule, utility, data):
 
 
 def test_n_mean_outside_the_limits_is_refused():
-    with pytest.raises(ValueError, match="n_min=2 and n_max=12"):
-        RolloutGDRO(n_mean=13)
+    with pytest.raises(ValueError, match="n_min=1 and n_max=24"):
+        RolloutGDRO(n_mean=25)
 
 
 @settings(max_examples=60, deadline=None)

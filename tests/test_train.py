@@ -50,7 +50,7 @@ def test_twenty_steps_spend_exactly_the_budget_at_every_step(tmp_path, rule):
     assert [m["rollouts/total"] for m in metrics] == [64 * 4] * 20
     assert any(m["rollouts/max"] > 4 for m in metrics)  # and they did move
     for m in metrics:
-        assert 2 <= m["rollouts/min"] <= m["rollouts/max"] <= 12
+        assert 1 <= m["rollouts/min"] <= m["rollouts/max"] <= 24
         share, rollouts = np.array(m["bins/share"]), np.array([x or 0 for x in m["bins/rollouts"]])
         assert share @ rollouts + 4 * m["unseen"] == pytest.approx(4)  # the log tells the same story
 
