@@ -7,6 +7,8 @@ puts it into bin 0 instead).
 
 Legend for shapes: P prompts of a step, B bins, K arms (one for each rollout count n_min..n_max).
 """
+import itertools
+
 import numpy as np
 
 DIFFICULTIES = ("posterior", "any")
@@ -60,16 +62,27 @@ class DifficultyClassifier:
         self.edges = np.arange(1, n_bins) / n_bins
         self.passk, self.history, self.hysteresis, self.difficulty = passk, history, hysteresis, known("difficulty", difficulty, DIFFICULTIES)
         self.unseen = {"neutral": -1, "hardest": 0}[known("unseen", unseen, UNSEEN)]
-        self.visits, self.bin = {}, {}  # uid -> [(n_correct, n_rollouts), ...] and uid -> current bin
+        self.row = {}  # uid -> its row in the three arrays; row 0 stands for every prompt never visited
+        self.bin, self.seen = np.array([self.unseen]), np.zeros(1, int)  # current bin, visits so far
+        self.visits = np.zeros((1, history, 2), np.int32)  # (right rollouts, rollouts) of the last visits, visit v in column v % history
+
+    def rows(self, uids):
+        return np.fromiter(map(self.row.get, uids, itertools.repeat(0)), int, len(uids))
+
+    def add(self, uids):
+        """Rows for prompts not known yet, without a visit and without a bin."""
+        new = [uid for uid in dict.fromkeys(uids) if uid not in self.row]
+        self.row.update(zip(new, itertools.count(len(self.row) + 1)))
+        self.bin, self.seen = np.append(self.bin, np.full(len(new), -1)), np.append(self.seen, np.zeros(len(new), int))
+        self.visits = np.append(self.visits, np.zeros((len(new), *self.visits.shape[1:]), np.int32), axis=0)
 
     def bins(self, uids):
         """Current bin of each prompt -> int array [P]; -1 for a prompt never visited (0 if they count as the hardest)."""
-        return np.array([self.bin.get(uid, self.unseen) for uid in uids], int)
+        return self.bin[self.rows(uids)]
 
     def counts(self, uids):
         """Remembered right and wrong rollouts of each prompt -> two float arrays [P]."""
-        totals = [np.sum(self.visits[uid], axis=0) if uid in self.visits else (0, 0) for uid in uids]
-        right, n = np.array(totals, float).reshape(-1, 2).T
+        right, n = self.visits[self.rows(uids)].sum(axis=1).T.astype(float)
         return right, n - right
 
     def success_rate(self, uids):
@@ -81,7 +94,8 @@ class DifficultyClassifier:
     def estimate(self, uids):
         """Estimated pass@k of visited prompts (Eq 10, or the posterior's) -> float array [P] in [0, 1]."""
         if self.difficulty == "any":
-            return np.array([np.mean([c > 0 for c, _ in self.visits[uid]]) for uid in uids])
+            rows = self.rows(uids)
+            return (self.visits[rows, :, 0] > 0).sum(axis=1) / np.minimum(self.seen[rows], self.history)
         right, wrong = self.counts(uids)
         i = np.arange(self.passk)
         a, b = right[:, None] + self.prior, wrong[:, None] + self.prior
@@ -89,22 +103,30 @@ class DifficultyClassifier:
 
     def observe(self, uids, n_correct, n_rollouts):
         """Record one visit of each prompt and move its bin (Eq 11). The arrays are [P]."""
-        for uid, c, n in zip(uids, n_correct, n_rollouts):
-            self.visits[uid] = (self.visits.get(uid, []) + [(int(c), int(n))])[-self.history:]
-        estimate = self.estimate(uids)
+        self.add(uids)
+        rows, outcome, left = self.rows(uids), np.stack([n_correct, n_rollouts], axis=1), np.arange(len(uids))
+        while len(left):  # once, and again for a prompt that is in the step twice, across the end of an epoch
+            row, first = np.unique(rows[left], return_index=True)
+            self.visits[row, self.seen[row] % self.history] = outcome[left[first]]
+            self.seen[row] += 1
+            left = np.delete(left, first)
+        estimate, current = self.estimate(uids), self.bin[rows]
         first = np.searchsorted(self.edges, estimate, side="right")  # an estimate on an edge belongs to the easier bin
         lowest = np.searchsorted(self.edges, estimate - self.hysteresis, side="left")
         highest = np.searchsorted(self.edges, estimate + self.hysteresis, side="right")
-        current = np.array([self.bin.get(uid, -1) for uid in uids], int)
-        moved = np.where(current < 0, first, np.clip(current, lowest, highest))
-        self.bin.update(zip(uids, moved.tolist()))
+        self.bin[rows] = np.where(current < 0, first, np.clip(current, lowest, highest))
 
     def state_dict(self):
-        return {"visits": self.visits, "bin": self.bin}
+        remembered = {uid: range(max(self.seen[row] - self.history, 0), self.seen[row]) for uid, row in self.row.items()}
+        return {"visits": {uid: [self.visits[self.row[uid], v % self.history].tolist() for v in visits] for uid, visits in remembered.items()},
+                "bin": {uid: int(self.bin[row]) for uid, row in self.row.items()}}
 
     def load_state_dict(self, state):
-        self.visits = {uid: [tuple(visit) for visit in visits] for uid, visits in state["visits"].items()}
-        self.bin = dict(state["bin"])
+        self.row, self.bin, self.seen, self.visits = {}, self.bin[:1], self.seen[:1], self.visits[:1]
+        self.add(state["visits"])
+        for uid, visits in state["visits"].items():
+            row = self.row[uid]
+            self.visits[row, : len(visits)], self.seen[row], self.bin[row] = visits, len(visits), state["bin"][uid]
 
 
 class PromptGDRO:
@@ -213,35 +235,35 @@ class RolloutGDRO:
 
     def dynamic_programme(self, bins):
         """Likeliest joint choice of one arm a bin whose rollouts sum to len(bins) * n_mean -> int array [P]. Exact: best[s] is the
-        highest log-probability of any choice so far that spends s. Equals go to the arm nearer n_mean."""
+        highest log-probability of any choice so far that spends s beyond n_min. Equals go to the arm nearer n_mean."""
         present, size = np.unique(bins, return_counts=True)
         score = np.log(self.arm_probabilities()[present]) - 1e-9 * (self.arms - self.n_mean) ** 2  # [b, K]
-        budget = len(bins) * self.n_mean
-        best, choice = np.full(budget + 1, -np.inf), np.zeros((len(present), budget + 1), int)
+        budget = len(bins) * (self.n_mean - self.n_min)  # what is left when everybody has n_min
+        best, choice = np.full(budget + 1, -np.inf), np.zeros((len(present), budget + 1), np.int16)
         best[0] = 0.0
         for b in range(len(present)):
             spent = np.full((len(self.arms), budget + 1), -np.inf)
             for k, arm in enumerate(self.arms):
-                cost = int(size[b] * arm)
+                cost = int(size[b] * (arm - self.n_min))
                 if cost <= budget:
                     spent[k, cost:] = best[: budget + 1 - cost] + score[b, k]
             choice[b], best = spent.argmax(axis=0), spent.max(axis=0)
         picked = np.zeros(self.n_bins, int)
         for b in reversed(range(len(present))):
             picked[present[b]] = self.arms[choice[b, budget]]
-            budget -= size[b] * picked[present[b]]
+            budget -= size[b] * (picked[present[b]] - self.n_min)
         return picked[bins]
 
     def water_filling(self, p):
         """n_min for everybody, then one rollout at a time where it adds most, for success rates p [P] -> int array [P], shadow price.
-        Gains fall along a row, so the budget's highest entries of the whole table are what the greedy loop would take."""
+        Gains fall along a column, so the budget's highest entries of the whole table are what the greedy loop would take."""
         n, left = np.full(len(p), self.n_min), len(p) * (self.n_mean - self.n_min)
         if not left:
             return n, 0.0
         steps = np.arange(self.n_min, self.n_max)
-        gain = self.gain(p[:, None], steps[None, :])  # [P, n_max - n_min]
-        order = np.lexsort((np.tile(steps, (len(p), 1)).ravel(), -gain.ravel()))[:left]  # equal gains: round robin
-        return n + np.bincount(order // len(steps), minlength=len(p)), float(gain.ravel()[order[-1]])
+        gain = self.gain(p, steps[:, None])  # [n_max - n_min, P]
+        order = np.argsort(-gain.ravel(), kind="stable")[:left]  # equal gains: round robin
+        return n + np.bincount(order % len(p), minlength=len(p)), float(gain.ravel()[order[-1]])
 
     def update(self, bins, counts, loss):
         """Charge each pulled arm its bin's mean of `loss` [P] plus the price of its rollouts (Eq 20); move the price (Eq 21).

@@ -1,8 +1,9 @@
 """
-Draws the figures of one or more run folders. The learning curves show all of them, the other figures the first.
+Draws the figures of one or more run folders (the learning curves show all of them, the other figures the first), or of arms over seeds.
 $ python plot.py out/arith_gdro                                            # writes out/arith_gdro/figures/*.png
 $ python plot.py out/arith_gdro out/arith_grpo out/arith_rollout_gdro      # curves side by side
-$ python plot.py arms.json grpo both arms.png                              # arms over seeds, from bench/arms.py --json=arms.json
+$ python plot.py bench/results/arith.json grpo both                        # arms over seeds, from bench/arms.py --json=...; writes bench/results/arith.png
+$ python plot.py gains bench/results/arith.json bench/results/letters.json bench/results/gains.png   # every arm against GRPO, world by world
 """
 import itertools
 import json
@@ -14,6 +15,19 @@ import numpy as np
 from configurator import UsageError, refuse
 
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")  # Okabe and Ito, told apart by the colour-blind
+
+WIDTH = 8  # inches; with letters of 8 points it can be read where 700 pixels are left for it
+
+
+def pyplot():
+    """matplotlib without a display."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    matplotlib.rcParams.update({"font.size": 8, "axes.titlesize": 8.5, "legend.fontsize": 7, "lines.linewidth": 1.2, "lines.markersize": 4, "savefig.dpi": 175})
+    import matplotlib.pyplot as plt
+
+    return plt
 
 
 def read_jsonl(path):
@@ -75,7 +89,7 @@ def learning_curves(plt, evals, name):
     for run, records in evals.items():
         if keys[0] not in records[0] or keys[1] not in records[0]:
             raise UsageError(f"{run} was not evaluated by {' and '.join(keys)} as {next(iter(evals))} was: draw runs of equal eval_samples and passk together")
-    figure, axes = plt.subplots(1, 3, figsize=(12, 3.6), layout="constrained")
+    figure, axes = plt.subplots(1, 3, figsize=(WIDTH, 2.7), layout="constrained")
     for axis, key in zip(axes, keys):
         for color, (run, records) in zip(itertools.cycle(COLORS), evals.items()):
             records = [r for r in records if r["set"] == name]
@@ -83,20 +97,20 @@ def learning_curves(plt, evals, name):
             axis.plot(steps, [r[key] for r in records], color=color, marker=".", label=run)
             axis.fill_between(steps, interval[:, 0], interval[:, 1], color=color, alpha=0.15, linewidth=0)
         axis.set(title=f"{name}: {key}", xlabel="step", ylabel=key, ylim=(0, 1.02))
-    axes[0].legend(fontsize=8)
+    axes[0].legend()
     of_set = [r for r in first if r["set"] == name]
     groups = list(of_set[0]["groups"])
     for i, group in enumerate(groups):
         axes[2].plot([r["step"] for r in of_set], [r["groups"][group][keys[0]] for r in of_set], color=plt.cm.viridis(i / max(len(groups) - 1, 1)),
                      marker=".", label=group or "all")
     axes[2].set(title=f"{next(iter(evals))}: {keys[0]} by group", xlabel="step", ylabel=keys[0], ylim=(0, 1.02))
-    axes[2].legend(fontsize=8, title="group", loc="center left", bbox_to_anchor=(1, 0.5), ncols=1 + len(groups) // 14)
+    axes[2].legend(title="group", loc="center left", bbox_to_anchor=(1, 0.5), ncols=1 + len(groups) // 14)
     return figure
 
 
 def triptych(plt, metrics, steps):
     """Share of prompts, weight and mean reward by step and bin (Fig 3)."""
-    figure, axes = plt.subplots(1, 3, figsize=(12, 3.6), layout="constrained")
+    figure, axes = plt.subplots(1, 3, figsize=(WIDTH, 2.7), layout="constrained")
     share_map(axes[0], metrics, steps)
     weight = column(metrics, "bins/weight")
     heatmap(axes[1], weight, steps, "weight on the advantage (Prompt-GDRO)", vmin=0, vmax=max(2, np.nanmax(weight)))
@@ -106,7 +120,7 @@ def triptych(plt, metrics, steps):
 
 def budget_frontier(plt, metrics, steps):
     """Where the prompts are and where the rollouts go (Fig 7)."""
-    figure, axes = plt.subplots(1, 2, figsize=(9, 3.6), layout="constrained")
+    figure, axes = plt.subplots(1, 2, figsize=(WIDTH, 3), layout="constrained")
     share_map(axes[0], metrics, steps)
     rollouts = column(metrics, "bins/rollouts")
     heatmap(axes[1], rollouts, steps, "rollouts per prompt (Rollout-GDRO)", vmin=0, vmax=np.nanmax(rollouts))
@@ -130,7 +144,7 @@ def smooth_line(axis, steps, values, style, label):
 
 def dynamics(plt, metrics, steps):
     """Mean bin, lead-lag of weights and rollouts over the data (Eq 32), entropy, and mass in the easy bins (Figs 4, 8)."""
-    figure, axes = plt.subplots(2, 2, figsize=(9, 6.2), layout="constrained", sharex=True)
+    figure, axes = plt.subplots(2, 2, figsize=(WIDTH, 5.4), layout="constrained", sharex=True)
     by = spread(metrics)
     bins = by["prompts"].shape[1]
     index, data, easy = np.arange(bins), by["prompts"] @ np.arange(bins), np.arange(bins) >= 0.7 * bins
@@ -145,7 +159,7 @@ def dynamics(plt, metrics, steps):
     axes[0, 1].set(title="lead over the prompts", ylabel="bins (below 0: harder)")
     axes[1, 0].set(title="entropy over bins", ylabel="nats", xlabel="step")
     axes[1, 1].set(title=f"share in the {easy.sum()} easiest bins", ylabel="share", ylim=(-0.02, 1.02), xlabel="step")
-    axes[0, 0].legend(fontsize=8)
+    axes[0, 0].legend()
     return figure
 
 
@@ -157,12 +171,12 @@ def standard_error(plt, metrics, steps):
     mean = np.nansum(share * n, axis=1, keepdims=True)
     error = {"as allocated": np.nansum(q * sigma / np.sqrt(n), axis=1), "uniform": np.nansum(q * sigma / np.sqrt(np.where(mean > 0, mean, np.nan)), axis=1)}
     seen = mean[:, 0] > 0
-    figure, axis = plt.subplots(figsize=(6, 3.6), layout="constrained")
+    figure, axis = plt.subplots(figsize=(WIDTH * 0.7, 3.2), layout="constrained")
     for style, (label, values) in zip(STYLES, error.items()):
         smooth_line(axis, steps[seen], values[seen], style, label)
     change = 100 * (error["as allocated"][seen].sum() / error["uniform"][seen].sum() - 1)
     axis.set(title=f"weighted standard error: {change:+.1f} % over the run", xlabel="step", ylabel="reward in {0, 1}", ylim=(0, None))
-    axis.legend(fontsize=8)
+    axis.legend()
     return figure
 
 
@@ -171,7 +185,7 @@ def snapshots(plt, metrics, steps):
     share = column(metrics, "bins/share")
     spent = share * np.nan_to_num(column(metrics, "bins/rollouts"))
     seen, index = np.flatnonzero(share.sum(axis=1) > 0), np.arange(share.shape[1])
-    figure, axes = plt.subplots(1, 4, figsize=(12, 3.0), layout="constrained", sharey=True)
+    figure, axes = plt.subplots(1, 4, figsize=(WIDTH, 2.4), layout="constrained", sharey=True)
     window = max(len(seen) // 12, 1)
     for axis, at in zip(axes, np.linspace(0, len(seen) - window, 4).astype(int) if len(seen) else []):
         rows = seen[at : at + window]
@@ -179,17 +193,13 @@ def snapshots(plt, metrics, steps):
         axis.bar(index + 0.2, spent[rows].sum(axis=0) / spent[rows].sum(), 0.4, color=COLORS[1], label="rollouts")
         axis.set(title=f"steps {steps[rows[0]]} to {steps[rows[-1]]}", xlabel="difficulty bin (0 = hardest)", xticks=index)
     axes[0].set_ylabel("share")
-    axes[0].legend(*axes[0].get_legend_handles_labels(), fontsize=8)
+    axes[0].legend(*axes[0].get_legend_handles_labels())
     return figure
 
 
 def draw(folders):
     """Write every figure of the first folder (curves of all) -> list of paths."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
+    plt = pyplot()
     names = [os.path.basename(os.path.normpath(folder)) for folder in folders]
     runs = dict(zip(names if len(set(names)) == len(names) else folders, folders))
     metrics = read_jsonl(os.path.join(folders[0], "metrics.jsonl"))
@@ -209,7 +219,7 @@ def draw(folders):
     paths = []
     for name, figure in figures.items():
         paths.append(os.path.join(folders[0], "figures", name + ".png"))
-        figure.savefig(paths[-1], dpi=110)
+        figure.savefig(paths[-1])
         plt.close(figure)
     return paths
 
@@ -221,35 +231,63 @@ def arm_curves(plt, saved, arms):
     """mean@8, pass@8 and the worst family over rollouts generated: means over seeds with 95 % intervals (t distribution), for the results of bench/arms.py."""
     from bench.arms import STUDENT
 
-    figure, axes = plt.subplots(1, 3, figsize=(12, 3.8), layout="constrained")
+    figure, axes = plt.subplots(1, 3, figsize=(WIDTH, 2.7), layout="constrained")
     for color, arm in zip(itertools.cycle(COLORS), arms):
         runs = list(saved["results"][arm].values())
-        rollouts, seeds = np.array(runs[0]["rollouts"]), len(runs)
+        rollouts, seeds = np.array(runs[0]["rollouts"]) / 1000, len(runs)
         for axis, (key, title) in zip(axes, NAMES.items()):
             curves = np.array([run["curve"][key] for run in runs])
             half = STUDENT[max(n for n in STUDENT if n <= seeds)] * curves.std(axis=0, ddof=1) / np.sqrt(seeds) if seeds > 1 else 0 * curves[0]
             axis.plot(rollouts, curves.mean(axis=0), color=color, marker=".", label=arm)
             axis.fill_between(rollouts, curves.mean(axis=0) - half, curves.mean(axis=0) + half, color=color, alpha=0.15, linewidth=0)
-            axis.set(title=f"{saved['world']}: {title}", xlabel="rollouts generated", ylabel="share right" if key != "pass@8" else "share solved")
+            axis.set(title=f"{saved['world']}: {title}", xlabel="thousand rollouts generated", ylabel="share right" if key != "pass@8" else "share solved")
     for axis in axes:
         axis.set_ylim(bottom=0)
-    axes[0].legend(fontsize=8)
+    axes[0].legend()
     return figure
+
+
+def gains(plt, reports, baseline="grpo"):
+    """What every arm gains over the baseline in each world: the change in pass@8 relative to it, paired by seed, with 95 % intervals (t distribution)."""
+    from bench.arms import ARMS, gain
+
+    changes = [{arm: gain(saved["results"], arm, baseline, "pass@8") for arm in saved["results"] if arm != baseline} for saved in reports]
+    arms = sorted(changes[0], key=lambda arm: changes[0][arm][0])
+    figure, axes = plt.subplots(1, len(reports), figsize=(WIDTH, 0.8 + 0.17 * len(arms)), layout="constrained", sharey=True, squeeze=False)
+    for axis, saved, change in zip(axes[0], reports, changes):
+        for y, arm in enumerate(arms):
+            if arm in change:
+                (middle, low, high), rival = change[arm], bool(ARMS[arm][1])
+                axis.plot([low, high], [y, y], color=COLORS[rival])
+                axis.plot(middle, y, "os"[rival], color=COLORS[rival], label="of another paper" if rival else "here")
+        axis.axvline(0, color="#888888", linewidth=0.8)
+        axis.grid(axis="x", color="#dddddd", linewidth=0.5)
+        axis.set(title=saved["world"], xlabel=f"pass@8 relative to {baseline}, % (95 % interval)", yticks=range(len(arms)), yticklabels=arms, ylim=(-0.6, len(arms) - 0.4))
+    kinds = dict(zip(*reversed(axes[0, 0].get_legend_handles_labels())))
+    axes[0, 0].legend(kinds.values(), kinds, loc="lower right")
+    return figure
+
+
+def read_report(path):
+    """The file that bench/arms.py --json=path wrote."""
+    if not os.path.exists(path):
+        raise UsageError(f"{path}: no such file; python bench/arms.py --json={path} writes one")
+    with open(path) as file:
+        return json.load(file)
 
 
 def draw_arms(path, arms, out):
     """Write the curves of the arms (all, if none are named) in a result file of bench/arms.py -> path."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    with open(path) as file:
-        saved = json.load(file)
+    saved = read_report(path)
     if missing := [arm for arm in arms if arm not in saved["results"]]:
         raise UsageError(f"{path} has no arm {missing[0]}; it has {', '.join(saved['results'])}")
-    figure = arm_curves(plt, saved, arms or list(saved["results"]))
-    figure.savefig(out, dpi=110)
+    arm_curves(pyplot(), saved, arms or list(saved["results"])).savefig(out)
+    return out
+
+
+def draw_gains(paths, out):
+    """Write the gains of all arms in result files of bench/arms.py, one a world -> path."""
+    gains(pyplot(), [read_report(path) for path in paths]).savefig(out)
     return out
 
 
@@ -259,9 +297,11 @@ def main(argv=None):
         print(__doc__.strip())
         sys.exit(0 if "--help" in folders else 2)
     try:
-        if folders[0].endswith(".json"):
-            arms = [name for name in folders[1:] if not name.endswith(".png")]
-            print(draw_arms(folders[0], arms, next((name for name in folders[1:] if name.endswith(".png")), folders[0][:-5] + ".png")))
+        *rest, out = folders if folders[-1].endswith(".png") else [*folders, ""]
+        if rest[0] == "gains":
+            print(draw_gains(rest[1:], out or "gains.png"))
+        elif rest[0].endswith(".json"):
+            print(draw_arms(rest[0], rest[1:], out or rest[0][:-5] + ".png"))
         else:
             print("\n".join(draw(folders)))
     except UsageError as error:

@@ -135,17 +135,20 @@ def paired(values, base):
     return float(d.mean()), float(d.mean() - half), float(d.mean() + half), len(d)
 
 
+def gain(results, arm, against, metric):
+    """Relative gain of an arm over another in a metric, paired by seed, in percent -> gain, and its 95 % interval's low and high end."""
+    values, base = ({seed: r[metric] for seed, r in results[name].items()} for name in (arm, against))
+    scale = 100 / np.mean([base[seed] for seed in values if seed in base])
+    return tuple(scale * np.array(paired(values, base)[:3]))
+
+
 def table(results, against="grpo"):
     """Markdown lines: means over seeds, and gains in mean@8 and pass@8 relative to the arm `against`, paired by seed, in percent with 95 % intervals."""
     rows = [["arm", "seeds", *METRICS, f"mean@8 against {against}, %", f"pass@8 against {against}, %", "rollouts"]]
     for arm, by_seed in results.items():
         if not by_seed:
             continue
-        gains = []
-        for metric in ("mean@8", "pass@8"):
-            base = {seed: r[metric] for seed, r in results[against].items()}
-            gain = 100 / np.mean(list(base.values())) * np.array(paired({seed: r[metric] for seed, r in by_seed.items()}, base)[:3])
-            gains.append("" if arm == against else "{:+.1f} [{:+.1f}, {:+.1f}]".format(*gain))
+        gains = ["" if arm == against else "{:+.1f} [{:+.1f}, {:+.1f}]".format(*gain(results, arm, against, metric)) for metric in ("mean@8", "pass@8")]
         means = [f"{np.mean([r[metric] for r in by_seed.values()]):.3f}" for metric in METRICS]
         rows.append([arm, str(len(by_seed)), *means, *gains, "/".join(sorted({f"{r['rollouts'][-1]:,}" for r in by_seed.values()}))])
     widths = [max(map(len, column)) for column in zip(*rows)]

@@ -41,7 +41,7 @@ def test_any_of_n_estimate_is_the_mean_over_the_last_visits():
 def test_unseen_prompts_have_no_bin():
     classifier = DifficultyClassifier()
     classifier.observe(["seen"], [4], [4])
-    assert classifier.bins(["seen", "new"]).tolist() == [classifier.bin["seen"], -1]
+    assert classifier.bins(["seen", "new"]).tolist() == [9, -1]
     assert np.isnan(classifier.success_rate(["seen", "new"])).tolist() == [False, True]
 
 
@@ -63,7 +63,7 @@ def test_a_small_excursion_does_not_change_the_bin_and_a_large_one_does():
     classifier = DifficultyClassifier(difficulty="any", hysteresis=0.03, history=100)
     for right in [1] * 49 + [0] * 51:
         classifier.observe(["x"], [right], [1])
-    classifier.bin["x"] = 5  # estimate 0.49, edge 0.5
+    classifier.bin[1] = 5  # estimate 0.49, edge 0.5
     classifier.observe(["x"], [1], [1])
     assert classifier.bins(["x"])[0] == 5
     for _ in range(3):
