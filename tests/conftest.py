@@ -6,10 +6,13 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 sys.path.insert(0, ROOT)
 
+import hypothesis
 import pytest
 import torch
 
 torch.set_num_threads(1)
+hypothesis.settings.register_profile("patient", deadline=None)  # a loaded machine is no failure
+hypothesis.settings.load_profile("patient")
 
 
 @pytest.fixture(autouse=True)

@@ -14,7 +14,7 @@ from train import Config, check_agreement, group_advantages, grpo_loss, token_we
 
 
 def gradient(group, model="arith/base"):
-    """Loss and gradient of one update on eight rollouts of two prompts, dealt as group.world and `rollout.deal` say."""
+    """Loss and gradient of one update on eight rollouts of two prompts, cut as group.world and `rollout.plan_micro_batches` say."""
     rng = np.random.default_rng(0)
     rollouts = [Rollout(i // 4, i % 4, [13, 3, 4, 5, 2], rng.integers(3, 13, 1 + i).tolist(), [-1.0] * (1 + i), True, "", reward=(-1.0) ** i) for i in range(8)]
     cfg = Config(prompts_per_step=2, updates_per_step=1, kl_coef=0.1, tokens_per_micro_batch=30)
@@ -38,7 +38,7 @@ def gradient(group, model="arith/base"):
 
 
 def uneven(group):
-    rollout.deal = lambda lengths, world: [[], [7], [0, 1, 2, 3, 4, 5, 6]]
+    rollout.plan_micro_batches = lambda lengths, budget, world: [[0, 1, 2, 3, 4, 5, 6], [7]]
     result = gradient(group)
     return result | {"own": group.gather(result["own"])}
 

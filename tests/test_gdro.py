@@ -175,7 +175,7 @@ def test_omega_as_printed_is_exp_of_eta_times_the_clipped_score():
 
 # ---------- Rollout-GDRO ----------
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(rates, st.sampled_from(["exp3p", "price"]), st.sampled_from(list(UTILITIES)), st.data())
 def test_allocation_is_exact_and_within_limits(p, rule, utility, data):
     n_min = data.draw(st.integers(1, 6))
@@ -195,7 +195,7 @@ def test_n_mean_outside_the_limits_is_refused():
         RolloutGDRO(n_mean=25)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.integers(0, 3), min_size=1, max_size=7), st.integers(0, 2**32 - 1))
 def test_dynamic_programme_equals_brute_force(bins, seed):
     player = RolloutGDRO(4, n_mean=3, n_min=1, n_max=5, rule="exp3p")
@@ -209,7 +209,7 @@ def test_dynamic_programme_equals_brute_force(bins, seed):
     assert all(len(set(n[np.array(bins) == b])) == 1 for b in present)  # one arm a bin
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=4), st.sampled_from(list(UTILITIES)))
 def test_water_filling_equals_brute_force(p, utility):
     value = {"variance": lambda p, n: -p * (1 - p) / n, "mixed": lambda p, n: 1 - p**n - (1 - p) ** n, "pass": lambda p, n: 1 - (1 - p) ** n}[utility]

@@ -40,7 +40,7 @@ def test_there_are_commands_and_two_of_them_are_make():
 
 
 def test_paths_and_images_exist():
-    for path in re.findall(r"\]\((assets/[^)]+)\)", README) + re.findall(r"`(\w+\.py|\w+/(?:\w+/)?(?:\w+\.py)?)`", README):
+    for path in re.findall(r"\]\((?!https?:)([^)]+)\)", README) + re.findall(r"`(\w+\.py|\w+/(?:\w+/)?(?:\w+\.py)?)`", README):
         assert os.path.exists(path) or os.path.exists("bench/" + path) or os.path.exists("config/" + path) or path in ("ckpt/", "hf/", "best/", "time/", "mem/", "mine.py"), path
 
 
@@ -67,6 +67,11 @@ def test_the_table_of_memory_is_what_the_command_prints():
         lines = [line for line in printed.splitlines() if line.startswith(name + "_")]
         assert len(lines) == 4 and all(line.split(None, 1)[1].split() == " ".join(cells).split() for line in lines)
         assert all(f"some {cells[3]} hours" in open(path).readline() for path in glob.glob(f"config/{name}_*.py"))
+
+
+def test_the_table_of_scaling_is_what_the_command_prints():
+    with open("docs/scaling.md") as file:
+        assert subprocess.run([sys.executable, "bench/budget.py", "--scaling"], capture_output=True, text=True, check=True).stdout in file.read()
 
 
 def test_the_table_of_data_sets_names_them_all():

@@ -6,7 +6,9 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch.utils._python_dispatch import TorchDispatchMode
 
+from model import TokenLogprobs
 from rollout import Rollout, Sampling, TorchEngine, draw, pad_batch, plan_micro_batches, seed_of, stop_ids, text_of
 
 
@@ -64,28 +66,43 @@ def test_engine_logprobs_equal_the_trainers_at_any_temperature(engine, policy, p
 
 
 def test_the_policy_never_holds_logits_of_more_than_a_chunk(engine, policy, prompts):
-    """And the chunked log-probabilities and gradients are those of all logits at once."""
     ids, mask = pad_batch(engine.generate(prompts, seeds_for(prompts), Sampling(9)))
-    rows = []
-    hook = policy.hf.lm_head.register_forward_hook(lambda module, inputs, logits: rows.append(logits.shape[:-1].numel()))
-    results = []
+    vocabulary, rows = policy.hf.config.vocab_size, []
+
+    class Watch(TorchDispatchMode):
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            out = func(*args, **(kwargs or {}))
+            if isinstance(out, torch.Tensor) and out.ndim > 1 and out.shape[-1] == vocabulary and out.dtype == torch.float32:
+                rows.append(out.numel() // vocabulary)
+            return out
+
+    policy.chunk = 10
     try:
-        for policy.chunk in (1024, 10):
-            rows.clear()
-            policy.zero_grad()
-            logp, entropy = policy(ids, mask)
+        with Watch():
+            logp, _ = policy(ids, mask)
             logp.sum().backward()
-            assert max(rows) <= policy.chunk and len(rows) == 2 * -(-len(logp) // policy.chunk)  # forward, and again in backward
-            results.append((logp.detach(), entropy, policy.hf.lm_head.weight.grad.clone()))
     finally:
-        policy.chunk = 1024
-        hook.remove()
-    assert len(logp) > 100
-    full = policy.hf(ids).logits[:, :-1].log_softmax(-1)
-    assert torch.allclose(results[1][0], full.gather(-1, ids[:, 1:, None]).squeeze(-1)[mask[:, 1:]], atol=1e-5)
-    assert torch.allclose(results[1][1], -(full.exp() * full).sum(-1)[mask[:, 1:]], atol=1e-5)
-    for a, b in zip(*results):
-        assert torch.allclose(a, b, atol=1e-4)
+        policy.chunk = 256
+        policy.zero_grad()
+    width = policy.hf.config.hidden_size  # the gradient of the head, transposed, is as long
+    assert len(logp) > 100 and {n for n in rows if n != width} == {10, len(logp) % 10}
+
+
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize("temperature", [1.0, 0.7])
+def test_log_probabilities_and_gradients_are_those_of_all_logits_at_once(bias, temperature):
+    torch.manual_seed(0)
+    hidden, weight, grad, targets = torch.randn(23, 8), torch.randn(31, 8), torch.randn(23), torch.randint(0, 31, (23,))
+    inputs = [x.requires_grad_() for x in (hidden, weight, *([torch.randn(31)] if bias else []))]
+    full = (torch.nn.functional.linear(*inputs) / temperature).log_softmax(-1)
+    expected = torch.autograd.grad(full.gather(-1, targets[:, None]).squeeze(-1), inputs, grad)
+    for chunk in (5, 23, 100):
+        logp, entropy = TokenLogprobs.apply(*(inputs if bias else [*inputs, None]), targets, temperature, chunk)
+        torch.testing.assert_close(logp, full.gather(-1, targets[:, None]).squeeze(-1), atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(entropy, -(full.exp() * full).sum(-1), atol=1e-5, rtol=1e-5)
+        for ours, theirs in zip(torch.autograd.grad(logp, inputs, grad), expected, strict=True):
+            torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-5)
+        assert not entropy.requires_grad
 
 
 def test_a_response_cut_by_the_limit_is_not_finished_and_has_no_stop_token(engine, prompts):
@@ -160,11 +177,22 @@ def test_seeds_depend_on_every_part_and_not_on_the_process():
     assert len({seed_of(s, t, p, j) for s in range(3) for t in range(3) for p in range(3) for j in range(3)}) == 81
 
 
-@given(st.lists(st.integers(1, 50), max_size=80), st.integers(50, 400))
-def test_the_plan_covers_every_sequence_once_within_the_budget(lengths, budget):
-    plan = plan_micro_batches(lengths, budget)
-    assert sorted(i for rows in plan for i in rows) == list(range(len(lengths)))
+@given(st.lists(st.integers(1, 50), max_size=80), st.integers(50, 400), st.integers(1, 4))
+def test_the_plan_covers_every_sequence_once_within_the_budget(lengths, budget, world):
+    plan, alone = plan_micro_batches(lengths, budget, world), plan_micro_batches(lengths, budget)
+    assert sorted(i for rows in plan for i in rows) == list(range(len(lengths))) and all(plan)
     assert all(len(rows) * max(lengths[i] for i in rows) <= budget for rows in plan)
+    assert len(plan) <= -(-len(alone) // world) * world
+
+
+def test_ranks_get_equal_work_and_little_padding():
+    rng = np.random.default_rng(0)
+    lengths = np.clip(rng.lognormal(6.5, 0.9, 512), 1, 4096).astype(int) + rng.integers(60, 300, 512)
+    for world in (1, 8):
+        plan = plan_micro_batches(lengths.tolist(), 16_384, world)
+        padded = [len(rows) * lengths[rows].max() for rows in plan]
+        slowest = sum(max(padded[i : i + world]) for i in range(0, len(plan), world))  # ranks go through their micro-batches in step
+        assert len(plan) % world == 0 and lengths.sum() / sum(padded) > 0.95 and lengths.sum() / (slowest * world) > 0.9
 
 
 def test_a_sequence_over_the_budget_is_refused():

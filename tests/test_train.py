@@ -344,7 +344,7 @@ def test_the_script_runs_from_the_shell(tmp_path):
     command = [sys.executable, "train.py", "config/arith_gdro.py", "--steps=4", "--prompts_per_step=256", f"--out_dir={tmp_path}/run"]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert "256 prompts x 4 rollouts (2 to 12 each, mean exact) = 1024 sequences" in done.stdout
+    assert "256 prompts x 4 rollouts (1 to 24 each, mean exact) = 1024 sequences" in done.stdout
     assert "worst group mean@8" in done.stdout and f"{tmp_path}/run/hf" in done.stdout
     figures = subprocess.run([sys.executable, "plot.py", f"{tmp_path}/run"], capture_output=True, text=True)
     assert figures.returncode == 0, figures.stderr

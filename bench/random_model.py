@@ -1,0 +1,18 @@
+"""Random Qwen3 models for measurements: what a weight is does not matter to speed."""
+from arith.make_base import make_tokenizer
+
+
+def random_qwen3(path, layers=4, width=128, vocabulary=2048, dtype="float32"):
+    """Write a Qwen3 of random weights, width-to-heads ratios as in Qwen3-1.7B, and a tokenizer of one token a character -> path."""
+    import torch
+    from transformers import Qwen3Config, Qwen3ForCausalLM
+
+    torch.manual_seed(0)
+    head = min(128, max(width // 4, 32))
+    heads = max(width // head, 2)
+    tokenizer = make_tokenizer(vocabulary)
+    config = Qwen3Config(vocab_size=vocabulary, hidden_size=width, intermediate_size=3 * width, num_hidden_layers=layers, num_attention_heads=heads, num_key_value_heads=heads // 2,
+                         head_dim=head, max_position_embeddings=8192, tie_word_embeddings=True, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id)
+    Qwen3ForCausalLM(config).to(getattr(torch, dtype)).save_pretrained(path)
+    tokenizer.save_pretrained(path)
+    return path
