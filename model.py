@@ -52,6 +52,11 @@ class Policy(torch.nn.Module):
             yield name.removeprefix("hf."), full(tensor)
 
 
+def scaled_logits(hidden, weight, bias, temperature):
+    logits = torch.nn.functional.linear(hidden, weight, bias).float()
+    return logits if temperature == 1 else logits.div_(temperature)
+
+
 class TokenLogprobs(torch.autograd.Function):
     """Log-probability and entropy (nats) of `targets` [T] under softmax((hidden [T, D] @ weight [V, D].T + bias) / temperature) -> two float32 [T].
     Logits exist for `chunk` tokens at a time: dropped in the forward pass, made again in the backward pass and turned into their gradient in place."""
@@ -61,11 +66,13 @@ class TokenLogprobs(torch.autograd.Function):
         logz, logp, entropy = hidden.new_empty(3, len(hidden), dtype=torch.float32)
         for start in range(0, len(hidden), chunk):
             rows = slice(start, start + chunk)
-            logits = torch.nn.functional.linear(hidden[rows], weight, bias).float().div_(temperature)  # [chunk, V]
-            logz[rows] = logits.logsumexp(-1)
-            logits -= logz[rows, None]  # now log-probabilities
-            logp[rows] = logits.gather(-1, targets[rows, None]).squeeze(-1)
-            entropy[rows] = -torch.bmm(logits.exp()[:, None], logits[..., None]).flatten()
+            logits = scaled_logits(hidden[rows], weight, bias, temperature)  # [chunk, V]
+            top = logits.amax(-1)
+            p = logits.sub_(top[:, None]).exp()  # not normalised
+            total = p.sum(-1)
+            logz[rows] = top + total.log()
+            logp[rows] = logits.gather(-1, targets[rows, None]).squeeze(-1) - total.log()
+            entropy[rows] = total.log() - torch.bmm(p[:, None], logits[..., None]).flatten() / total
         ctx.save_for_backward(hidden, weight, bias, targets, logz)
         ctx.temperature, ctx.chunk = temperature, chunk
         ctx.mark_non_differentiable(entropy)
@@ -79,7 +86,7 @@ class TokenLogprobs(torch.autograd.Function):
         d_bias = torch.zeros_like(bias) if ctx.needs_input_grad[2] else None
         for start in range(0, len(hidden), ctx.chunk):
             rows = slice(start, start + ctx.chunk)
-            d_logits = torch.nn.functional.linear(hidden[rows], weight, bias).float().div_(ctx.temperature)
+            d_logits = scaled_logits(hidden[rows], weight, bias, ctx.temperature)
             d_logits.sub_(logz[rows, None]).exp_().mul_(-grad[rows, None])  # grad * (one-hot - p)
             d_logits.scatter_add_(-1, targets[rows, None], grad[rows, None])
             d_logits = d_logits.to(hidden.dtype)

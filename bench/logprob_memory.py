@@ -10,6 +10,7 @@ import os
 import resource
 import subprocess
 import sys
+import tempfile
 import time
 
 import numpy as np
@@ -20,15 +21,13 @@ sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 def measure(variant, args):
     """One forward and backward pass in this process -> peak MiB beyond the model, seconds, and a check sum of the gradients."""
     import torch
-    from transformers import Qwen3Config, Qwen3ForCausalLM
 
-    from model import Policy
+    from bench.random_model import random_qwen3
+    from model import Policy, load_hf
 
     torch.set_num_threads(args.threads)
-    torch.manual_seed(0)
-    config = Qwen3Config(vocab_size=args.vocabulary, hidden_size=args.width, intermediate_size=3 * args.width, num_hidden_layers=1, num_attention_heads=4,
-                         num_key_value_heads=2, head_dim=max(args.width // 4, 8), tie_word_embeddings=True)
-    policy = Policy(Qwen3ForCausalLM(config).to(args.device))
+    with tempfile.TemporaryDirectory() as folder:
+        policy = Policy(load_hf(random_qwen3(folder, 1, args.width, args.vocabulary), torch.float32, args.device)[0])
     ids = torch.randint(0, args.vocabulary, (args.tokens // 512, 513), device=args.device)
     weight = torch.linspace(-1, 1, args.tokens, device=args.device)
 
