@@ -63,7 +63,7 @@ class TokenLogprobs(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, hidden, weight, bias, targets, temperature, chunk):
-        logz, logp, entropy = hidden.new_empty(3, len(hidden), dtype=torch.float32)
+        logz, logp, entropy = (hidden.new_empty(len(hidden), dtype=torch.float32) for _ in range(3))
         for start in range(0, len(hidden), chunk):
             rows = slice(start, start + chunk)
             logits = scaled_logits(hidden[rows], weight, bias, temperature)  # [chunk, V]
@@ -293,21 +293,31 @@ def save_hf(policy, tokenizer, path, group, note=None):
     group.barrier()
 
 
+def checkpoint_state(policy, optimizer):
+    """(state dicts of the policy and of the optimizer, or None; the tensors of both by the name that they have in a checkpoint). A tied weight comes once."""
+    weights, moments = get_state_dict(policy, optimizer) if optimizer else (get_model_state_dict(policy), None)
+    names = {name.replace("_checkpoint_wrapped_module.", "") for name, _ in policy.named_parameters()}
+    tensors = {f"policy.{name}": tensor for name, tensor in weights.items() if name in names}
+    if optimizer:
+        tensors |= {f"optimizer.{name}.{key}": tensor for name, state in moments["state"].items() for key, tensor in state.items()}
+    return weights, moments, tensors
+
+
 def save_weights(policy, optimizer, path):
-    """Write policy and optimizer into `path`/weights, sharded where they are sharded."""
-    weights, moments = get_state_dict(policy, optimizer)
-    dcp.save({"policy": weights, "optimizer": moments}, checkpoint_id=os.path.join(path, "weights"))
+    """Write policy and optimizer into `path`/weights as safetensors, sharded where they are sharded."""
+    *_, tensors = checkpoint_state(policy, optimizer)
+    dcp.save(tensors, storage_writer=dcp.HuggingFaceStorageWriter(os.path.join(path, "weights"), save_distributed=True))
 
 
 def load_weights(policy, optimizer, path):
     """Read into policy and optimizer (None: only the policy), in place, what `save_weights` wrote."""
-    weights, moments = get_state_dict(policy, optimizer) if optimizer else (get_model_state_dict(policy), None)
-    state = {"policy": weights} | ({"optimizer": moments} if optimizer else {})
-    dcp.load(state, checkpoint_id=os.path.join(path, "weights"))
+    weights, moments, tensors = checkpoint_state(policy, optimizer)
+    dcp.load(tensors, storage_reader=dcp.HuggingFaceStorageReader(os.path.join(path, "weights")))
     if optimizer:
-        set_state_dict(policy, optimizer, model_state_dict=state["policy"], optim_state_dict=state["optimizer"])
+        moments["state"] = {name: {key: tensors[f"optimizer.{name}.{key}"] for key in state} for name, state in moments["state"].items()}
+        set_state_dict(policy, optimizer, model_state_dict=weights, optim_state_dict=moments)
     else:
-        set_model_state_dict(policy, state["policy"])
+        set_model_state_dict(policy, weights)
 
 
 def memory_gib(parameters, config, cfg, shards):
