@@ -154,6 +154,11 @@ def stable_id(text):
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
+def fingerprint(problems):
+    """16 hexadecimal digits that change with any problem."""
+    return hashlib.sha256(repr([(p.uid, p.prompt, p.answer) for p in problems]).encode()).hexdigest()[:16]
+
+
 def said(left_out):
     """A Counter of rows left out, in words."""
     return ", ".join(f"{count} {reason}" for reason, count in left_out.items() if count)

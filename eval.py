@@ -18,7 +18,7 @@ import numpy as np
 
 from answers import string_match
 from configurator import UsageError, check_knobs, configure, refuse
-from data import Gated, load_set, said, split_name
+from data import fingerprint, Gated, load_set, said, split_name
 from model import Group, load_policy, load_tokenizer, load_weights
 from reward import Grader, close_graders, grade
 from rollout import ENGINES, Sampling, generate_share, make_engine, seed_of
@@ -196,7 +196,7 @@ def differing(a, b):
 def identity_of(cfg, sets):
     """What a result depends on: the knobs, the problems, the files of the weights, and a grader of the user's own."""
     free = ("output", "compare", "collective_timeout", "cpu_threads", "max_num_seqs", "kv_cache_gib", "eager", "grade_workers", "device")
-    problems = {name: hashlib.sha256(repr([(p.uid, p.prompt, p.answer) for p in data.problems]).encode()).hexdigest()[:16] for name, data in sets.items()}
+    problems = {name: fingerprint(data.problems) for name, data in sets.items()}
     files = [path for pattern in ("*.safetensors", "*.bin", "weights/*") for path in sorted(glob.glob(os.path.join(cfg.model, pattern)))]
     weights = [[os.path.basename(path), os.path.getsize(path), os.stat(path).st_mtime_ns] for path in files]
     own = cfg.reward.rpartition(":")[0]

@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import time
+import zlib
 
 import numpy as np
 import torch
@@ -38,7 +39,7 @@ def read_json(path):
 class RunFolder:
     """The files of one run. JSONL lines are flushed as they are written; checkpoints are written beside and renamed."""
 
-    def __init__(self, cfg, group):
+    def __init__(self, cfg, group, data):
         self.dir, self.checkpoint, self.group = cfg.out_dir, None, group
         config_file, latest = self.path("config.json"), self.path("ckpt", "latest")
         here = read_json(config_file) if os.path.exists(config_file) else None
@@ -48,14 +49,15 @@ class RunFolder:
             raise UsageError(f"{self.dir} already holds a run: --resume=auto continues it, --out_dir=... starts another; or delete the folder")
         parent = here["config"]["resume"] if here else ""  # what this run was forked from, if it was
         if cfg.resume == "auto" and os.path.exists(latest):
-            with open(latest) as file:
-                self.checkpoint = os.path.join(self.dir, "ckpt", file.read().strip())
+            self.checkpoint = self.newest_intact()
         elif cfg.resume == "auto":
             self.checkpoint = parent if parent not in ("", "auto") else None
         elif cfg.resume:
             self.checkpoint = cfg.resume
         if self.checkpoint and not os.path.exists(os.path.join(self.checkpoint, "state.json")):
             raise UsageError(f"resume={cfg.resume}: there is no checkpoint {self.checkpoint} (no state.json); give a folder like out/run/ckpt/step_000100")
+        if self.checkpoint and cfg.resume != "auto" and (damage := self.damage(self.checkpoint)):
+            raise UsageError(f"resume={cfg.resume}: the checkpoint is damaged ({damage}): give another one, or --resume=auto for the newest that is intact")
         mine = self.checkpoint and os.path.dirname(os.path.abspath(self.checkpoint)) == os.path.abspath(self.path("ckpt"))
         if self.checkpoint and here and not mine and self.checkpoint != parent:
             raise UsageError(f"{self.dir} already holds a run and {self.checkpoint} belongs to another one: continue it in its own folder or in a new --out_dir")
@@ -69,12 +71,15 @@ class RunFolder:
             if differ:
                 raise UsageError(f"{self.checkpoint or self.dir} was made with another config, and these change the result: {'; '.join(differ)}. "
                                  "Resume with the same values, or start afresh with another --out_dir")
+            changed = [use for use, now in data.items() if before.get("data", {}).get(use, now) != now]
+            if changed:
+                raise UsageError(f"{self.checkpoint or self.dir} was made with other problems than {', '.join(changed)} now has: put the old data back, or start afresh with another --out_dir")
             if group.master and before["versions"] != versions():
                 print(f"note: {self.checkpoint or self.dir} was made with {before['versions']}, this is {versions()}: results may differ")
         self.eval_every_before = before["config"]["eval_every"] if before else cfg.eval_every
         if cfg.resume == "auto" and not mine and self.checkpoint:
             cfg = dataclasses.replace(cfg, resume=self.checkpoint)  # so that the fork stays known as one
-        self.describe = json.dumps({"config": dataclasses.asdict(cfg), "versions": versions()}, indent=1)
+        self.describe = json.dumps({"config": dataclasses.asdict(cfg), "data": data, "versions": versions()}, indent=1)
         group.barrier()  # nobody writes before all have looked
         if group.master:
             try:
@@ -87,6 +92,34 @@ class RunFolder:
 
     def path(self, *parts):
         return os.path.join(self.dir, *parts)
+
+    def newest_intact(self):
+        """The checkpoint that `latest` names, or the newest before it whose files are what was written -> path."""
+        with open(self.path("ckpt", "latest")) as file:
+            latest = file.read().strip()
+        for name in [latest, *self.checkpoints(before=latest)[::-1]]:
+            damage = self.damage(self.path("ckpt", name))
+            if not damage:
+                return self.path("ckpt", name)
+            if self.group.master:
+                print(f"warning: checkpoint {self.path('ckpt', name)} is damaged ({damage}): trying the one before")
+        raise UsageError(f"no checkpoint in {self.path('ckpt')} is intact: restore one, or start afresh with another --out_dir")
+
+    def checkpoints(self, before):
+        """Names of the complete checkpoints older than the one named `before`, oldest first."""
+        step = lambda name: int(name.removeprefix("step_"))
+        found = [name for name in os.listdir(self.path("ckpt")) if re.fullmatch(r"step_\d+", name)]
+        return sorted((name for name in found if step(name) < step(before)), key=step)
+
+    def damage(self, checkpoint):
+        """What is wrong with a checkpoint's files, found by all ranks together -> text, empty if nothing is."""
+        try:
+            written = read_json(os.path.join(checkpoint, "checksums.json"))
+        except (OSError, ValueError):
+            return "no readable checksums.json"
+        own = sorted(written)[self.group.rank :: self.group.world]
+        wrong = self.group.gather([name for name in own if checksum(os.path.join(checkpoint, name)) != written[name]])
+        return f"not as it was written: {', '.join(sorted(wrong))}" if wrong else ""
 
     def write(self, path, text):
         """Replace a small file; a reader sees the old one or the new one."""
@@ -136,10 +169,15 @@ class RunFolder:
         if self.group.master:
             self.write(os.path.join(beside, "config.json"), self.describe)
             self.write(os.path.join(beside, "state.json"), json.dumps({"step": step} | {k: part.state_dict() for k, part in parts.items()}))
+        self.group.barrier()
+        names = sorted(os.path.relpath(os.path.join(folder, name), beside) for folder, _, found in os.walk(beside) for name in found)
+        sums = self.group.gather([(name, checksum(os.path.join(beside, name))) for name in names[self.group.rank :: self.group.world]])
+        if self.group.master:
+            self.write(os.path.join(beside, "checksums.json"), json.dumps(dict(sums), indent=1))
             shutil.rmtree(target, ignore_errors=True)  # there after a resume from an older checkpoint; `latest` does not name it then
             os.rename(beside, target)
             self.write(self.path("ckpt", "latest"), name)
-            older = sorted(old for old in os.listdir(self.path("ckpt")) if re.fullmatch(r"step_\d+", old) and int(old[5:]) < step)
+            older = self.checkpoints(before=name)
             for old in older[: max(len(older) + 1 - keep, 0)] if keep else ():
                 shutil.rmtree(self.path("ckpt", old))
         self.group.barrier()
@@ -152,6 +190,17 @@ class RunFolder:
         for name, part in parts.items():
             part.load_state_dict(state[name])
         return state["step"]
+
+
+def checksum(path):
+    """[bytes, CRC-32] of a file; None if it is not there."""
+    if not os.path.exists(path):
+        return None
+    crc = 0
+    with open(path, "rb") as file:
+        while block := file.read(1 << 24):
+            crc = zlib.crc32(block, crc)
+    return [os.path.getsize(path), crc]
 
 
 def versions():

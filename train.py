@@ -20,7 +20,7 @@ from tqdm import tqdm
 import eval
 import gdro
 from configurator import UsageError, check_knobs, configure, refuse
-from data import load_set, said
+from data import fingerprint, load_set, said
 from eval import evaluate, load_eval_sets, make_graders, table
 from gdro import DifficultyClassifier, PromptGDRO, RolloutGDRO, bin_means, prompt_signals
 from model import Group, full, load_policy, memory_gib, save_hf
@@ -223,7 +223,7 @@ def train(cfg, stop, group):
     if cfg.rollout_gdro:
         rollout_adversary = parts["rollout_gdro"] = RolloutGDRO(cfg.n_bins, cfg.n_rollouts, cfg.n_min, cfg.n_max, cfg.rollout_rule, cfg.rollout_utility,
                                                                 cfg.arm_eta, cfg.arm_gamma, cfg.arm_ema, cfg.dual_lr)
-    tracker, run = Tracker(cfg, group), RunFolder(cfg, group)
+    tracker, run = Tracker(cfg, group), RunFolder(cfg, group, {use: fingerprint(data.problems) for use, data in {"training": training, **eval_sets}.items()})
     start = run.load(policy, optimizer, parts) if run.checkpoint else 0
     run.rewind(start, cfg.steps)
     tracker.start()
@@ -249,7 +249,7 @@ def train(cfg, stop, group):
         evaluate_now(start)
     if start >= cfg.steps and group.master:
         print(f"nothing to do: {cfg.out_dir} has its {cfg.steps} steps; raise --steps to go on, or delete the folder to start afresh")
-    P, hopeless = cfg.prompts_per_step, 0
+    P, hopeless, broken = cfg.prompts_per_step, 0, 0
     stop.listen()
     bar = tqdm(range(start, cfg.steps), initial=start, total=cfg.steps, unit="step", dynamic_ncols=True, disable=not group.master)
     for step in bar:
@@ -318,9 +318,12 @@ def train(cfg, stop, group):
                 entropy, mismatch = group.sum(sum(np.array([m.sums(m.entropy).sum(), m.sums((m.old - m.engine).abs()).sum()]) for m in micros)) / tokens
                 check_mismatch(mismatch)
             grad_norms.append(full(torch.nn.utils.clip_grad_norm_(policy.parameters(), cfg.grad_clip)).item())
-            if not np.isfinite(grad_norms[-1]):
-                raise RuntimeError(f"step {step}: the gradient norm is {grad_norms[-1]}; try a lower lr. Checkpoints written before are intact")
-            optimizer.step()
+            if np.isfinite(grad_norms[-1]):
+                optimizer.step()
+                broken = 0
+            else:  # the same on every rank: the norm is global
+                broken += 1
+                give_up_after(3, broken, step, grad_norms[-1], run, [(uids[r.prompt_id], r.text, r.reward, advantages[i], weights[r.prompt_id]) for i, r in enumerate(rollouts)])
         memory |= free_mib(group, "update")
         *reduced, asked = group.sum([*totals.values(), *sequence_loss, stop.asked])  # the step's statistics, all at once
         totals, sequence_loss = dict(zip(totals, reduced)), np.array(reduced[len(totals) :])
@@ -344,7 +347,7 @@ def train(cfg, stop, group):
             "step": step, "reward/mean": rewards.mean(), "reward/prompt_mean": by_bin["bins/reward"].mean(), "pass_rate": (correct > 0).mean(),
             "rollouts/total": counts.sum(), "rollouts/min": counts.min(), "rollouts/max": counts.max(),
             "loss": totals["loss"] / len(updates), "kl": totals["kl"], "approx_kl": totals["approx_kl"], "clipfrac": totals["clipfrac"],
-            "entropy": entropy, "grad_norm": np.mean(grad_norms), "mismatch": mismatch,
+            "entropy": entropy, "grad_norm": np.mean(grad_norms), "skipped_updates": sum(not np.isfinite(g) for g in grad_norms), "mismatch": mismatch,
             "dead_groups": ((correct == 0) | (correct == counts)).mean(), "shadow_price": rollout_adversary.price if cfg.rollout_gdro else 0.0,
             "response_len": lengths.mean(), "truncated": np.mean([not r.finished for r in rollouts]), "unseen": unseen,
             "bins/share": np.bincount(bins[bins >= 0], minlength=cfg.n_bins) / P,
@@ -405,6 +408,18 @@ def check_mismatch(mismatch):
                            "truncation or tokenizer differs from the trainer's. Training on would follow a false gradient")
     if mismatch > 0.05:
         tqdm.write(f"warning: engine and trainer disagree by {mismatch:.3f} nats a token (stops above 0.2)")
+
+
+def give_up_after(most, broken, step, norm, run, batch):
+    """An update whose gradient is not finite is skipped; after `most` in a row the run stops and leaves the step's batch in broken_batch.jsonl."""
+    if broken < most:
+        if run.group.master:
+            tqdm.write(f"warning: step {step}: the gradient norm is {norm}; this update is skipped ({broken} in a row, stops at {most})")
+        return
+    for row in batch:
+        run.append("broken_batch.jsonl", {"step": step} | dict(zip(("uid", "response", "reward", "advantage", "weight"), row)))
+    raise RuntimeError(f"step {step}: the gradient of {most} updates in a row was not finite (norm {norm}); the step's batch is in {run.path('broken_batch.jsonl')}. "
+                       "The weights are those before the first of them, and so are the checkpoints; try a lower lr")
 
 
 def print_result(cfg, records, best):

@@ -11,11 +11,15 @@ import types
 
 import numpy as np
 import pytest
+import torch
 
 import runfolder
+from make_files import write_jsonl
+from model import Group, load_policy
 from rollout import Sampling
 from runfolder import RunFolder
 from train import Config, check_mismatch, main, untruncated
+from worlds import arith
 
 TINY = ["--prompts_per_step=16", "--eval_every=100", "--save_every=100", "--eval_sets="]
 PLAIN = ["--template=bare", "--reward=exact"]  # a local file like the embedded world
@@ -148,6 +152,49 @@ def test_a_checkpoint_that_was_never_finished_is_ignored(tmp_path, monkeypatch):
     assert [m["step"] for m in run(out, "--save_every=2", "--resume=auto", steps=4)] == [0, 1, 2, 3]
 
 
+def spoil(path, how):
+    if how == "gone":
+        os.remove(path)
+    elif how == "short":
+        os.truncate(path, os.path.getsize(path) - 1)
+    else:
+        with open(path, "r+b") as file:
+            file.seek(os.path.getsize(path) // 2)
+            byte = file.read(1)
+            file.seek(-1, 1)
+            file.write(bytes([byte[0] ^ 1]))
+
+
+@pytest.mark.parametrize("name, how", [("weights", "altered"), ("weights", "short"), ("weights", "gone"), ("state.json", "altered"), ("config.json", "altered"), ("checksums.json", "short"), ("checksums.json", "gone")])
+def test_a_damaged_checkpoint_is_noticed_and_the_one_before_used(tmp_path, capsys, name, how):
+    whole = run(tmp_path / "whole", "--save_every=2", "--eval_sets=", steps=4)
+    shutil.copytree(tmp_path / "whole", tmp_path / "spoilt")
+    newest = tmp_path / "spoilt" / "ckpt" / "step_000004"
+    spoil(next((newest / name).iterdir()) if name == "weights" else newest / name, how)
+    again = run(tmp_path / "spoilt", "--save_every=2", "--eval_sets=", "--resume=auto", steps=4)
+    printed = capsys.readouterr().out
+    assert "step_000004 is damaged" in printed and "step_000002: 2 steps done" in printed and again == whole
+    spoil(newest / "state.json", "altered")
+    with pytest.raises(SystemExit):
+        run(tmp_path / "fork", "--save_every=2", "--eval_sets=", f"--resume={newest}", steps=4)
+    assert "step_000004: the checkpoint is damaged (not as it was written: state.json)" in capsys.readouterr().err
+    spoil(tmp_path / "spoilt" / "ckpt" / "step_000002" / "state.json", "altered")
+    with pytest.raises(SystemExit):
+        run(tmp_path / "spoilt", "--save_every=2", "--eval_sets=", "--resume=auto", steps=4)
+    assert "no checkpoint in" in capsys.readouterr().err
+
+
+def test_a_run_is_not_continued_on_other_data(tmp_path, capsys):
+    rows = [{"id": str(i), "prompt": p.prompt, "answer": p.answer} for i, p in enumerate(arith("train")[:64])]
+    arguments = [f"--dataset={write_jsonl(tmp_path / 'rows.jsonl', rows)}", "--template=bare", "--reward=exact", "--prompts_per_step=8", "--eval_sets=", f"--out_dir={tmp_path}/run"]
+    main([*arguments, "--steps=1"])
+    rows[5]["answer"] = "0"
+    write_jsonl(tmp_path / "rows.jsonl", rows)
+    with pytest.raises(SystemExit):
+        main([*arguments, "--steps=2", "--resume=auto"])
+    assert "made with other problems than training now has" in capsys.readouterr().err
+
+
 def test_resume_from_a_path_and_refusals(tmp_path, capsys):
     out = tmp_path / "run"
     whole = run(out, "--save_every=2", steps=4)
@@ -172,7 +219,7 @@ def test_resume_from_a_path_and_refusals(tmp_path, capsys):
     shutil.rmtree(tmp_path / "fork" / "ckpt")
     assert [m["step"] for m in run(tmp_path / "fork", "--resume=auto")] == [2, 3]
     (out / "ckpt" / "latest").write_text("step_000009")
-    assert "there is no checkpoint" in refused(out, "--resume=auto")
+    assert run(out, "--resume=auto") == whole and "step_000009 is damaged (no readable checksums.json): trying the one before" in capsys.readouterr().out
     run(tmp_path / "other", steps=1)
     assert "belongs to another one" in refused(tmp_path / "other", f"--resume={out}/ckpt/step_000002")
 
@@ -306,6 +353,33 @@ def test_the_parity_gate_warns_and_stops(capsys):
     for mismatch in (0.3, float("nan")):
         with pytest.raises(RuntimeError, match="stale"):
             check_mismatch(mismatch)
+
+
+@pytest.mark.parametrize("times", [1, 3])
+def test_an_update_with_a_broken_gradient_is_skipped_and_the_third_in_a_row_stops(tmp_path, monkeypatch, capsys, times):
+    clip, calls = torch.nn.utils.clip_grad_norm_, []
+
+    def poisoned(parameters, most):
+        parameters = list(parameters)
+        calls.append(0)
+        if 3 <= len(calls) < 3 + times:  # from the first update of the second step on
+            parameters[0].grad[0, 0] = float("nan")
+        return clip(parameters, most)
+
+    monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", poisoned)
+    arguments = ["--steps=4", "--eval_sets=", "--prompts_per_step=8", f"--out_dir={tmp_path}/run"]
+    if times == 3:
+        with pytest.raises(RuntimeError, match="3 updates in a row was not finite"):
+            main(arguments)
+        rows = [json.loads(line) for line in open(tmp_path / "run" / "broken_batch.jsonl")]
+        assert len(rows) == 8 * 4 and all({"step", "uid", "response", "reward", "advantage", "weight"} == row.keys() and row["step"] == 2 for row in rows)
+    else:
+        main(arguments)
+        metrics = metrics_of(tmp_path / "run")
+        assert [m["skipped_updates"] for m in metrics] == [0, 1, 0, 0] and metrics[1]["grad_norm"] is None and metrics[2]["grad_norm"] > 0
+        assert "this update is skipped (1 in a row, stops at 3)" in capsys.readouterr().out
+        policy, _ = load_policy(f"{tmp_path}/run/hf", Group(Config()))
+        assert all(torch.isfinite(p).all() for p in policy.parameters())
 
 
 def test_truncated_training_samples_are_refused():
