@@ -28,6 +28,11 @@ def known(name, value, choices):
     return value
 
 
+def check_bins(saved, n_bins):
+    if saved != n_bins:
+        raise ValueError(f"a saved state of {saved} bins does not fit n_bins={n_bins}: use the n_bins it was saved with")
+
+
 def bin_means(values, bins, n_bins):
     """Mean of `values` [P] in each bin -> [B]; NaN for a bin without a (finite) value. Prompts in bin -1 count nowhere."""
     values, bins = np.asarray(values, float), np.asarray(bins)
@@ -119,13 +124,15 @@ class DifficultyClassifier:
     def state_dict(self):
         remembered = {uid: range(max(self.seen[row] - self.history, 0), self.seen[row]) for uid, row in self.row.items()}
         return {"visits": {uid: [self.visits[self.row[uid], v % self.history].tolist() for v in visits] for uid, visits in remembered.items()},
-                "bin": {uid: int(self.bin[row]) for uid, row in self.row.items()}}
+                "bin": {uid: int(self.bin[row]) for uid, row in self.row.items()}, "n_bins": len(self.edges) + 1}
 
     def load_state_dict(self, state):
         self.row, self.bin, self.seen, self.visits = {}, self.bin[:1], self.seen[:1], self.visits[:1]
         self.add(state["visits"])
+        check_bins(state["n_bins"], len(self.edges) + 1)
         for uid, visits in state["visits"].items():
             row = self.row[uid]
+            visits = visits[-self.history :]
             self.visits[row, : len(visits)], self.seen[row], self.bin[row] = visits, len(visits), state["bin"][uid]
 
 
@@ -185,6 +192,7 @@ class PromptGDRO:
         return {"score": self.score.tolist()}
 
     def load_state_dict(self, state):
+        check_bins(len(state["score"]), self.n_bins)
         self.score = np.array(state["score"], float)
 
 
@@ -282,4 +290,7 @@ class RolloutGDRO:
         return {"loss": self.loss.tolist(), "price": self.price}
 
     def load_state_dict(self, state):
-        self.loss, self.price = np.array(state["loss"], float), float(state["price"])
+        loss = np.array(state["loss"], float)
+        if loss.shape != self.loss.shape:
+            raise ValueError(f"a saved state of {' x '.join(map(str, loss.shape))} bins and arms does not fit {' x '.join(map(str, self.loss.shape))}: use the n_bins, n_min and n_max it was saved with")
+        self.loss, self.price = loss, float(state["price"])

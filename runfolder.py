@@ -13,6 +13,7 @@ import zlib
 
 import numpy as np
 import torch
+from torch.distributed.checkpoint import CheckpointException
 from tqdm import tqdm
 
 from configurator import UsageError
@@ -165,6 +166,22 @@ class RunFolder:
         if self.group.master:
             shutil.rmtree(beside, ignore_errors=True)
         self.group.barrier()
+        try:
+            self.fill(beside, step, policy, optimizer, parts)
+        except (OSError, CheckpointException) as error:  # the disk is full, say
+            shutil.rmtree(beside, ignore_errors=True)
+            raise UsageError(f"the checkpoint after {step} steps could not be written: {str(error).splitlines()[-1]}. Those before are intact: make room, then --resume=auto") from error
+        if self.group.master:
+            shutil.rmtree(target, ignore_errors=True)  # there after a resume from an older checkpoint; `latest` does not name it then
+            os.rename(beside, target)
+            self.write(self.path("ckpt", "latest"), name)
+            older = self.checkpoints(before=name)
+            for old in older[: max(len(older) + 1 - keep, 0)] if keep else ():
+                shutil.rmtree(self.path("ckpt", old))
+        self.group.barrier()
+
+    def fill(self, beside, step, policy, optimizer, parts):
+        """Write the files of a checkpoint into the folder `beside`, then their checksums."""
         save_weights(policy, optimizer, beside)
         if self.group.master:
             self.write(os.path.join(beside, "config.json"), self.describe)
@@ -174,13 +191,6 @@ class RunFolder:
         sums = self.group.gather([(name, checksum(os.path.join(beside, name))) for name in names[self.group.rank :: self.group.world]])
         if self.group.master:
             self.write(os.path.join(beside, "checksums.json"), json.dumps(dict(sums), indent=1))
-            shutil.rmtree(target, ignore_errors=True)  # there after a resume from an older checkpoint; `latest` does not name it then
-            os.rename(beside, target)
-            self.write(self.path("ckpt", "latest"), name)
-            older = self.checkpoints(before=name)
-            for old in older[: max(len(older) + 1 - keep, 0)] if keep else ():
-                shutil.rmtree(self.path("ckpt", old))
-        self.group.barrier()
 
     def load(self, policy, optimizer, parts):
         """Restore everything from the checkpoint -> number of steps done."""
@@ -261,14 +271,14 @@ def peak_mib(group):
 class Stop:
     """Ctrl-C or SIGTERM asks for a stop after the step, with a checkpoint; a second Ctrl-C stops at once."""
 
-    asked = False
+    asked, status = False, 128 + signal.SIGINT  # status: what the process exits with
 
     def listen(self):
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self.ask)
 
     def ask(self, number, frame):
-        self.asked = True
+        self.asked, self.status = True, 128 + number
         signal.signal(signal.SIGINT, signal.default_int_handler)
         tqdm.write("stopping after this step (Ctrl-C again: at once)")
 

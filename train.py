@@ -273,6 +273,7 @@ def train(cfg, stop, group):
         rollouts = generate_share(engine, [prompt_ids[i] for i in index], seeds, sampling, group)
         memory = free_mib(group, "generate")
         engine.sleep()
+        check_rollouts(rollouts, cfg.max_response_len, policy.hf.config.get_text_config().vocab_size)
         clock.lap("generate")
 
         # ---------- 4 grade: every rank its own, as soon as it has them; then all ranks hold all ----------
@@ -401,6 +402,14 @@ def check_agreement(group, step, uids, counts):
         raise RuntimeError(f"step {step}: ranks {apart} drew other prompts or another allocation than rank 0: their data, config or controller state differs")
 
 
+def check_rollouts(rollouts, most, vocabulary):
+    """Gate: the engine's tokens and log-probabilities can be those of at most `most` sampled tokens."""
+    for r in rollouts:
+        ids, logprobs = np.array(r.response_ids), np.array(r.engine_logprobs)
+        if not (0 < len(ids) == len(logprobs) <= most and 0 <= ids.min() and ids.max() < vocabulary and np.isfinite(logprobs).all() and logprobs.max() < 1e-3):
+            raise RuntimeError(f"the engine returned what cannot have been sampled: {len(ids)} tokens (1 to {most}), ids {ids[:8]}... (0 to {vocabulary - 1}), log-probabilities {logprobs[:8]}...")
+
+
 def check_mismatch(mismatch):
     """Gate on the mean |log-probability trainer - engine| of the sampled tokens: 1e-6 in float32, about 0.03 for a large bf16 model."""
     if not mismatch <= 0.2:  # NaN too
@@ -445,7 +454,7 @@ def main(argv=None):
         refuse(error)
     except KeyboardInterrupt as stopped:
         print(f"\n{stopped or 'stopped at once; --resume=auto continues from the newest checkpoint, if there is one'}", file=sys.stderr)
-        sys.exit(130)
+        sys.exit(stop.status)
     finally:
         stop.restore()
         close_graders()

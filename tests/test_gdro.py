@@ -284,3 +284,24 @@ def test_state_survives_json():
     for part in (used, fresh):
         part[0].observe(uids, np.zeros(30), np.full(30, 4))
     assert np.array_equal(fresh[0].estimate(uids), used[0].estimate(uids))
+
+
+def test_a_state_of_other_bins_or_arms_is_refused_and_of_a_longer_history_cut():
+    for saved, fresh in ((DifficultyClassifier(5), DifficultyClassifier(10)), (PromptGDRO(5), PromptGDRO(10))):
+        with pytest.raises(ValueError, match="5 bins does not fit n_bins=10"):
+            fresh.load_state_dict(saved.state_dict())
+    with pytest.raises(ValueError, match="10 x 11 bins and arms does not fit 10 x 24"):
+        RolloutGDRO().load_state_dict(RolloutGDRO(n_min=2, n_max=12).state_dict())
+    long, short = DifficultyClassifier(history=5), DifficultyClassifier(history=2)
+    for right in (0, 0, 4, 4):
+        long.observe(["x"], [right], [4])
+    short.load_state_dict(long.state_dict())
+    assert short.counts(["x"])[0] == 8
+
+
+def test_a_prompt_twice_in_a_step_makes_two_visits():
+    twice, apart = DifficultyClassifier(history=3), DifficultyClassifier(history=3)
+    twice.observe(["x", "y", "x"], [1, 2, 3], [4, 4, 4])
+    apart.observe(["x", "y"], [1, 2], [4, 4])
+    apart.observe(["x"], [3], [4])
+    assert twice.state_dict()["visits"] == apart.state_dict()["visits"] == {"x": [[1, 4], [3, 4]], "y": [[2, 4]]}

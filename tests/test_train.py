@@ -14,6 +14,7 @@ import pytest
 import torch
 
 import runfolder
+import train
 from make_files import write_jsonl
 from model import Group, load_policy
 from rollout import Sampling
@@ -279,15 +280,43 @@ def test_killed_outright_and_resumed_equals_never_killed(tmp_path):
     assert metrics_of(tmp_path / "cut") == run(tmp_path / "whole", *changes, steps=steps)
 
 
-def test_ctrl_c_saves_after_the_step_and_resume_goes_on(tmp_path):
+@pytest.mark.parametrize("number, status", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_ctrl_c_and_sigterm_save_after_the_step_and_resume_goes_on(tmp_path, number, status):
     process = start(tmp_path / "run", "--steps=10000")
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     error = process.communicate()[1]
-    assert process.returncode == 130 and "--resume=auto continues" in error
+    assert process.returncode == status and "--resume=auto continues" in error
     done = len(metrics_of(tmp_path / "run"))
     assert open(tmp_path / "run" / "ckpt" / "latest").read() == f"step_{done:06d}"
     resumed = run(tmp_path / "run", "--resume=auto", steps=done + 1)
     assert resumed == run(tmp_path / "whole", steps=done + 1)
+
+
+def test_a_checkpoint_that_cannot_be_written_loses_nothing(tmp_path):
+    """The operating system refuses files of more than a megabyte, from the second checkpoint on."""
+    run(tmp_path / "run", "--save_every=2", steps=2)
+    limited = "import resource, train; resource.setrlimit(resource.RLIMIT_FSIZE, (2**20, 2**20)); train.main()"
+    arguments = [*TINY, "--save_every=2", "--steps=4", "--resume=auto", f"--out_dir={tmp_path}/run"]
+    done = subprocess.run([sys.executable, "-c", limited, *arguments], capture_output=True, text=True)
+    last = done.stderr.splitlines()[-1]
+    assert done.returncode == 2 and last.startswith("error: the checkpoint after 4 steps could not be written") and "File too large" in last and "Traceback" not in done.stderr
+    assert sorted(os.listdir(tmp_path / "run" / "ckpt")) == ["latest", "step_000002"]
+    assert run(tmp_path / "run", "--save_every=2", "--resume=auto", steps=4) == run(tmp_path / "whole", "--save_every=2", steps=4)
+
+
+@pytest.mark.parametrize("spoil", [lambda r: r.response_ids.append(10**6), lambda r: r.response_ids.clear(), lambda r: r.response_ids.insert(0, -1), lambda r: r.engine_logprobs.pop(),
+                                   lambda r: r.engine_logprobs.__setitem__(0, float("nan")), lambda r: r.engine_logprobs.__setitem__(0, 0.5)])
+def test_garbage_from_an_engine_is_caught(tmp_path, monkeypatch, spoil):
+    generate = train.generate_share
+
+    def garbage(*arguments, **keywords):
+        rollouts = generate(*arguments, **keywords)
+        spoil(rollouts[7])
+        return rollouts
+
+    monkeypatch.setattr(train, "generate_share", garbage)
+    with pytest.raises(RuntimeError, match="cannot have been sampled"):
+        run(tmp_path / "run", steps=1)
 
 
 def test_only_the_newest_checkpoints_stay_and_the_best_model_does(tmp_path):
