@@ -172,6 +172,10 @@ def text_of(cell, where):
         return ""
     if isinstance(cell, bool) or not isinstance(cell, (str, int, float)):
         raise UsageError(f"{where}: needs text or a number, has {type(cell).__name__} {str(cell)[:60]}; convert it in the file")
+    try:
+        str(cell).encode()
+    except UnicodeEncodeError as error:
+        raise UsageError(f"{where}: has half a character (a lone surrogate), which no tokenizer takes; mend it in the file") from error
     return str(cell) if str(cell).strip() else ""
 
 
@@ -206,8 +210,8 @@ def read_rows(path):
         if line.strip():
             try:
                 rows.append(json.loads(line))
-            except json.JSONDecodeError as error:
-                raise UsageError(f"{path}, line {number}: not JSON ({error.msg}); a .jsonl file has one object a line") from error
+            except (ValueError, RecursionError) as error:  # a number of too many digits is no JSONDecodeError
+                raise UsageError(f"{path}, line {number}: not JSON ({str(error)[:100]}); a .jsonl file has one object a line") from error
     return rows
 
 

@@ -31,10 +31,11 @@ from runfolder import Clock, RunFolder, Stop, Tracker, free_mib, peak_mib
 CHOICES = eval.CHOICES | {"loss_agg": ("prompt", "token"), "difficulty": gdro.DIFFICULTIES, "prompt_signal": gdro.SIGNALS, "arm_signal": gdro.SIGNALS,
                           "rollout_rule": gdro.RULES, "rollout_utility": gdro.UTILITIES, "logger": ("none", "wandb", "tensorboard"),
                           "unseen": gdro.UNSEEN, "preset": ("", "paper", "reference")}
-AT_LEAST = eval.AT_LEAST | dict.fromkeys("steps eval_every save_every samples_every prompts_per_step updates_per_step n_bins history n_min prompt_weight_max".split(), 1)
+AT_LEAST = eval.AT_LEAST | dict.fromkeys("steps eval_every save_every samples_every prompts_per_step updates_per_step n_min prompt_weight_max".split(), 1)
 AT_LEAST |= {"n_rollouts": 2, "tis_cap": 0, "keep_checkpoints": 0}  # a group of one has no advantage
 WITHIN = eval.WITHIN | dict.fromkeys("prompt_gamma prompt_ema arm_gamma arm_ema hysteresis clip_low weight_decay".split(), (0, 1))
 WITHIN |= dict.fromkeys("prompt_eta arm_eta dual_lr clip_high kl_coef".split(), (0, 100)) | dict.fromkeys("lr temperature adv_clip grad_clip".split(), (1e-12, 1e6))
+WITHIN |= {"n_bins": (1, 1000), "history": (1, 10_000), "n_max": (1, 10_000)}
 # What `preset` sets, before config files and the command line. paper: as printed; reference: as the authors' launch scripts run.
 PAPER = {"difficulty": "any", "unseen": "hardest", "history": 50, "prompt_signal": "surrogate", "prompt_eta": 0.65, "prompt_ema": 0.12, "prompt_normalize": False, "prompt_per_share": True,
          "rollout_rule": "exp3p", "n_min": 2, "n_max": 12, "loss_agg": "prompt", "tis_cap": 0.0}

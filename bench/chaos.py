@@ -1,0 +1,92 @@
+"""
+Kills a run with SIGKILL at random moments, resumes it each time, and compares what it wrote with a run that nobody disturbed.
+$ python bench/chaos.py                                           # 30 kills, some minutes
+$ python bench/chaos.py --kills=3 --seed=1
+Exit status 1 if a single line differs. Times and memory, which the machine decides, are left out.
+"""
+import argparse
+import os
+import random
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+FILES = ("metrics.jsonl", "samples.jsonl", "eval.jsonl")
+RUN = ["config/arith_gdro.py", "--prompts_per_step=32", "--eval_every=4", "--save_every=3", "--samples_every=2", "--eval_samples=2", "--passk=2", "--resume=auto"]
+
+
+def start(out, steps):
+    """train.py in a process group of its own."""
+    command = [sys.executable, os.path.join(ROOT, "train.py"), *RUN, f"--steps={steps}", f"--out_dir={out}"]
+    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, start_new_session=True, env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"})
+
+
+def lines(out):
+    """What the run wrote, times and memory blanked."""
+    found = {}
+    for name in FILES:
+        with open(os.path.join(out, name)) as file:
+            found[name] = re.sub(r'"(time|mem)/\w+": [^,}]+', "", file.read())
+    return found
+
+
+def traces(out):
+    """What a kill left behind -> names of the moments that it hit."""
+    checkpoints = os.path.join(out, "ckpt")
+    moments = ["checkpoint half written"] * (os.path.isdir(checkpoints) and any(name.endswith(".tmp") for name in os.listdir(checkpoints)))
+    moments += ["model half exported"] * any(os.path.exists(os.path.join(out, name)) for name in ("best.tmp", "hf.tmp"))
+    for name in FILES:
+        path = os.path.join(out, name)
+        if os.path.exists(path) and os.path.getsize(path):
+            with open(path, "rb") as file:
+                moments += ["torn line"] * (not file.read().endswith(b"\n"))
+    return moments
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--kills", type=int, default=30)
+    parser.add_argument("--steps", type=int, default=60)
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args()
+    rng, hits, killed, runs, equal = random.Random(args.seed), {}, 0, 0, 0
+    with tempfile.TemporaryDirectory() as folder:
+        whole, victim = os.path.join(folder, "whole"), os.path.join(folder, "victim")
+        begun = time.perf_counter()
+        process = start(whole, args.steps)
+        for line in process.stdout:
+            if line.startswith("step: "):
+                startup = time.perf_counter() - begun
+        assert process.wait() == 0, "the undisturbed run failed"
+        working = time.perf_counter() - begun - startup
+        while killed < args.kills or os.path.exists(victim):
+            process = start(victim, args.steps)
+            if killed < args.kills:
+                if rng.random() < 0.2:  # while it starts
+                    time.sleep(rng.uniform(0, startup))
+                else:
+                    next((line for line in process.stdout if line.startswith(("step: ", "resumed"))), None)
+                    time.sleep(rng.uniform(0, working / 3))
+            done = process.poll() is not None if killed < args.kills else not process.wait()
+            if not done:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+                killed += 1
+                for moment in traces(victim) or ["between writes"]:
+                    hits[moment] = hits.get(moment, 0) + 1
+                print(f"kill {killed}: {sum(1 for _ in open(os.path.join(victim, 'metrics.jsonl'))) if os.path.exists(os.path.join(victim, 'metrics.jsonl')) else 0} lines written", file=sys.stderr)
+            else:
+                assert process.wait() == 0, "a resumed run failed"
+                runs, equal = runs + 1, equal + (lines(victim) == lines(whole))
+                shutil.rmtree(victim)
+    print(f"{killed} kills ({', '.join(f'{n} {moment}' for moment, n in sorted(hits.items()))}); {equal} of {runs} runs wrote the lines of the undisturbed one")
+    sys.exit(equal < runs)
+
+
+if __name__ == "__main__":
+    main()
