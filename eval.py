@@ -22,6 +22,7 @@ from data import fingerprint, Gated, load_set, said, split_name
 from model import Group, load_policy, load_tokenizer, load_weights
 from reward import Grader, close_graders, grade
 from rollout import ENGINES, Sampling, generate_share, make_engine, seed_of
+from runfolder import shown
 
 
 CHOICES = {"engine": ENGINES, "device": ("auto", "cpu", "cuda")}
@@ -203,7 +204,7 @@ def identity_of(cfg, sets):
     if own and os.path.isfile(own):
         with open(own, "rb") as file:
             own = hashlib.sha256(file.read()).hexdigest()[:16]
-    return {"config": {k: v for k, v in vars(cfg).items() if k not in free}, "problems": problems, "weights": weights, "reward": own}
+    return {"config": {k: v for k, v in shown(cfg).items() if k not in free}, "problems": problems, "weights": weights, "reward": own}
 
 
 def table(columns, gains=False):

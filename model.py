@@ -206,7 +206,7 @@ def load_hf(path, dtype=torch.float32, device="cpu"):
     from transformers.utils import logging
 
     logging.disable_progress_bar()
-    return AutoModelForCausalLM.from_pretrained(path, dtype=dtype).to(device).eval(), load_tokenizer(path)
+    return AutoModelForCausalLM.from_pretrained(path, dtype=dtype, use_safetensors=True).to(device).eval(), load_tokenizer(path)  # no pickle
 
 
 @explained

@@ -23,6 +23,14 @@ from model import load_weights, save_weights
 FREE_ON_RESUME = {"out_dir", "resume", "steps", "eval_every", "save_every", "keep_checkpoints", "grade_workers", "logger"}
 
 
+SECRET = re.compile(r"\b(?:hf_|sk-)\w{16,}|(?<=://)[^/@\s]+(?=@)")  # tokens, and user:password of an address
+
+
+def shown(cfg):
+    """All knobs as a dict to write down, without the secrets that somebody put into one."""
+    return {key: SECRET.sub("***", value) if isinstance(value, str) else value for key, value in dataclasses.asdict(cfg).items()}
+
+
 def jsonable(value):
     """Floats and lists of floats as JSON knows them: NaN becomes null."""
     if isinstance(value, (list, tuple, np.ndarray)):
@@ -67,7 +75,7 @@ class RunFolder:
             raise UsageError(f"steps={cfg.steps}, but {self.checkpoint} has done {done}: raise --steps")
         before = read_json(os.path.join(self.checkpoint, "config.json")) if self.checkpoint else here
         if before:  # also without a checkpoint: the lines of another run would be dropped
-            now = dataclasses.asdict(cfg)
+            now = shown(cfg)
             differ = [f"{k}: {before['config'].get(k)!r} -> {v!r}" for k, v in now.items() if k not in FREE_ON_RESUME and before["config"].get(k) != v]
             if differ:
                 raise UsageError(f"{self.checkpoint or self.dir} was made with another config, and these change the result: {'; '.join(differ)}. "
@@ -80,7 +88,7 @@ class RunFolder:
         self.eval_every_before = before["config"]["eval_every"] if before else cfg.eval_every
         if cfg.resume == "auto" and not mine and self.checkpoint:
             cfg = dataclasses.replace(cfg, resume=self.checkpoint)  # so that the fork stays known as one
-        self.describe = json.dumps({"config": dataclasses.asdict(cfg), "data": data, "versions": versions()}, indent=1)
+        self.describe = json.dumps({"config": shown(cfg), "data": data, "versions": versions()}, indent=1)
         group.barrier()  # nobody writes before all have looked
         if group.master:
             try:
@@ -237,7 +245,7 @@ class Tracker:
         except ImportError as error:
             raise UsageError(f"logger={cfg.logger} is not installed: pip install {cfg.logger}, or --logger=none") from error
         if cfg.logger == "wandb":
-            self.start = lambda: wandb.init(project="nanogdro", name=os.path.basename(cfg.out_dir), config=dataclasses.asdict(cfg), dir=cfg.out_dir)
+            self.start = lambda: wandb.init(project="nanogdro", name=os.path.basename(cfg.out_dir), config=shown(cfg), dir=cfg.out_dir)
             self.log = lambda step, metrics: wandb.log(metrics, step=step)
         elif cfg.logger == "tensorboard":
             self.start = lambda: setattr(self, "writer", SummaryWriter(cfg.out_dir))

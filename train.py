@@ -26,7 +26,7 @@ from gdro import DifficultyClassifier, PromptGDRO, RolloutGDRO, bin_means, promp
 from model import Group, full, load_policy, memory_gib, save_hf
 from reward import VERDICTS, close_graders, grade
 from rollout import Sampling, generate_share, make_engine, plan_updates, seed_of
-from runfolder import Clock, RunFolder, Stop, Tracker, free_mib, peak_mib
+from runfolder import Clock, RunFolder, Stop, Tracker, free_mib, peak_mib, shown
 
 CHOICES = eval.CHOICES | {"loss_agg": ("prompt", "token"), "difficulty": gdro.DIFFICULTIES, "prompt_signal": gdro.SIGNALS, "arm_signal": gdro.SIGNALS,
                           "rollout_rule": gdro.RULES, "rollout_utility": gdro.UTILITIES, "logger": ("none", "wandb", "tensorboard"),
@@ -182,7 +182,7 @@ def prompts_of_step(seed, step, per_step, total):
 def print_start(cfg, training, eval_sets, policy, group):
     if not group.master:
         return
-    changed = {f.name: getattr(cfg, f.name) for f in dataclasses.fields(cfg) if getattr(cfg, f.name) != f.default}
+    changed = {f.name: shown(cfg)[f.name] for f in dataclasses.fields(cfg) if getattr(cfg, f.name) != f.default}
     print(f"knobs that differ from their defaults (all are in {cfg.out_dir}/config.json): " + ", ".join(f"{k}={v!r}" for k, v in changed.items()))
     if cfg.preset:
         print(f"preset {cfg.preset}: " + ", ".join(f"{k}={v!r}" + (f" (here {getattr(cfg, k)!r})" if getattr(cfg, k) != v else "") for k, v in PRESETS[cfg.preset].items()))

@@ -15,6 +15,7 @@ import torch
 
 import runfolder
 import train
+from conftest import ROOT
 from make_files import write_jsonl
 from model import Group, load_policy
 from rollout import Sampling
@@ -317,6 +318,26 @@ def test_garbage_from_an_engine_is_caught(tmp_path, monkeypatch, spoil):
     monkeypatch.setattr(train, "generate_share", garbage)
     with pytest.raises(RuntimeError, match="cannot have been sampled"):
         run(tmp_path / "run", steps=1)
+
+
+def test_secrets_in_knobs_are_written_nowhere_and_do_not_hinder_a_resume(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    token = "hf_" + "aB3" * 11
+    os.symlink(os.path.join(ROOT, "arith"), token)
+    arguments = [f"--model={token}/base", f"--data_dir=https://me:{token[3:]}@host/x", "--save_every=1"]
+    run("out", *arguments, steps=1)
+    run("out", *arguments, "--resume=auto", steps=2)
+    written = capsys.readouterr().out + "".join(path.read_text() for path in (tmp_path / "out").rglob("*.json*"))
+    assert token not in written and token[3:] not in written and "***/base" in written and "https://***@host/x" in written
+
+
+def test_pickled_weights_are_not_loaded(tmp_path, capsys):
+    shutil.copytree("arith/base", tmp_path / "model")
+    (tmp_path / "model" / "model.safetensors").unlink()
+    torch.save({}, tmp_path / "model" / "pytorch_model.bin")
+    with pytest.raises(SystemExit):
+        run(tmp_path / "run", f"--model={tmp_path}/model")
+    assert "safetensors" in capsys.readouterr().err
 
 
 def test_only_the_newest_checkpoints_stay_and_the_best_model_does(tmp_path):
