@@ -18,7 +18,7 @@ import numpy as np
 
 from answers import string_match
 from configurator import UsageError, check_knobs, configure, refuse
-from data import fingerprint, Gated, load_set, said, split_name
+from data import Gated, fingerprint, load_set, said, split_name
 from model import Group, load_policy, load_tokenizer, load_weights
 from reward import Grader, close_graders, grade
 from rollout import ENGINES, Sampling, generate_share, make_engine, seed_of

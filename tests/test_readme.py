@@ -5,6 +5,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 
@@ -89,8 +90,19 @@ def test_facts_about_the_embedded_world():
     assert f"the same {cfg.steps * cfg.prompts_per_step * cfg.n_rollouts:,} rollouts" in README
 
 
+def test_the_adversaries_run_alone_as_written(tmp_path):
+    """In a folder with a copy of gdro.py and nothing else; the hard prompt ends with the most rollouts and weight."""
+    snippet = re.findall(r"```python\n(.*?)```", README, re.S)[2]
+    shutil.copy("gdro.py", tmp_path)
+    (tmp_path / "loop.py").write_text(snippet)
+    done = subprocess.run([sys.executable, "-c", "import sys; sys.modules['torch'] = None; exec(open('loop.py').read())"], capture_output=True, text=True, cwd=tmp_path)
+    counts = dict(re.findall(r"'(\w+)': (\d+)", done.stdout))
+    easy, fair, hard = map(float, re.search(r"\[ *([\d.]+) +([\d.]+) +([\d.]+)\]", done.stdout).groups())
+    assert int(counts["hard"]) > int(counts["easy"]) and sum(map(int, counts.values())) == 12 and hard > easy, done.stderr
+
+
 def test_both_snippets_run_as_written_and_learn(tmp_path):
-    grader, loader = re.findall(r"```python\n(.*?)```", README, re.S)
+    grader, loader, _ = re.findall(r"```python\n(.*?)```", README, re.S)
     (tmp_path / "mine.py").write_text(grader)
     assert all(len([line for line in snippet.splitlines() if line.strip()]) <= 10 for snippet in (grader, loader))
     try:
