@@ -1,14 +1,13 @@
 """
 Evaluates a model: mean@n, unbiased pass@k, per group and for the worst group, with 95 % intervals.
 $ python eval.py --model=out/arith_gdro/hf
-$ python eval.py --model=out/arith_gdro/hf --eval_sets=my.jsonl --eval_samples=16 --passk=4
+$ python eval.py --model=out/mine/hf --eval_sets=my.jsonl --max_prompt_len=512 --max_response_len=1024      # repeat the lengths, template and reward of the training
 $ torchrun --nproc_per_node=8 eval.py config/eval_paper.py --model=out/mine/best --output=mine.json      # the paper's benchmarks
 $ python eval.py --compare=grpo.json,mine.json                             # runs side by side, gains over the first
 $ python eval.py --help
 """
 import dataclasses
 import glob
-import hashlib
 import json
 import os
 import sys
@@ -20,7 +19,7 @@ from answers import string_match
 from configurator import UsageError, check_knobs, configure, refuse
 from data import Gated, fingerprint, load_set, said, split_name
 from model import Group, load_policy, load_tokenizer, load_weights
-from reward import Grader, close_graders, grade
+from reward import Grader, close_graders, grade, source_fingerprint
 from rollout import ENGINES, Sampling, generate_share, make_engine, seed_of
 from runfolder import shown
 
@@ -200,11 +199,7 @@ def identity_of(cfg, sets):
     problems = {name: fingerprint(data.problems) for name, data in sets.items()}
     files = [path for pattern in ("*.safetensors", "*.bin", "weights/*") for path in sorted(glob.glob(os.path.join(cfg.model, pattern)))]
     weights = [[os.path.basename(path), os.path.getsize(path), os.stat(path).st_mtime_ns] for path in files]
-    own = cfg.reward.rpartition(":")[0]
-    if own and os.path.isfile(own):
-        with open(own, "rb") as file:
-            own = hashlib.sha256(file.read()).hexdigest()[:16]
-    return {"config": {k: v for k, v in shown(cfg).items() if k not in free}, "problems": problems, "weights": weights, "reward": own}
+    return {"config": {k: v for k, v in shown(cfg).items() if k not in free}, "problems": problems, "weights": weights, "reward": source_fingerprint(cfg.reward)}
 
 
 def table(columns, gains=False):

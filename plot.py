@@ -99,12 +99,19 @@ def learning_curves(plt, evals, name):
         axis.set(title=f"{name}: {key}", xlabel="step", ylabel=key, ylim=(0, 1.02))
     axes[0].legend()
     of_set = [r for r in first if r["set"] == name]
-    groups = list(of_set[0]["groups"])
-    for i, group in enumerate(groups):
-        axes[2].plot([r["step"] for r in of_set], [r["groups"][group][keys[0]] for r in of_set], color=plt.cm.viridis(i / max(len(groups) - 1, 1)),
-                     marker=".", label=group or "all")
+    curves = {group: [r["groups"][group][keys[0]] for r in of_set] for group in of_set[0]["groups"]}
+    named = list(curves) if len(curves) <= 10 else [*sorted(curves, key=lambda group: curves[group][-1])[:3], max(curves, key=lambda group: curves[group][-1])]
+    for group in curves:
+        if group not in named:
+            axes[2].plot([r["step"] for r in of_set], curves[group], color="#cccccc", linewidth=0.7)
+    for i, group in enumerate(named):
+        axes[2].plot([r["step"] for r in of_set], curves[group], color=plt.cm.viridis(i / max(len(named) - 1, 1)), marker=".", label=group or "all")
     axes[2].set(title=f"{next(iter(evals))}: {keys[0]} by group", xlabel="step", ylabel=keys[0], ylim=(0, 1.02))
-    axes[2].legend(title="group", loc="center left", bbox_to_anchor=(1, 0.5), ncols=1 + len(groups) // 14)
+    if len(named) == len(curves):
+        axes[2].legend(title="group", loc="center left", bbox_to_anchor=(1, 0.5))
+    else:  # too many for a legend: the three worst and the best of the last evaluation
+        axes[2].legend(loc="upper center", bbox_to_anchor=(0.5, -0.25))
+        figure.set_figheight(3.5)
     return figure
 
 

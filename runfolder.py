@@ -19,8 +19,9 @@ from tqdm import tqdm
 from configurator import UsageError
 from model import load_weights, save_weights
 
-# knobs that may differ on resume: they change no line that a step writes
-FREE_ON_RESUME = {"out_dir", "resume", "steps", "eval_every", "save_every", "keep_checkpoints", "grade_workers", "logger"}
+# knobs that may differ on resume: they change no line that a step writes, or only its last digits
+FREE_ON_RESUME = {"out_dir", "resume", "steps", "eval_every", "save_every", "keep_checkpoints", "grade_workers", "logger", "collective_timeout"}
+ROUNDING = {"device", "cpu_threads", "kv_cache_gib", "eager", "max_num_seqs", "activation_checkpointing", "tokens_per_micro_batch"}
 
 
 SECRET = re.compile(r"\b(?:hf_|sk-)\w{16,}|(?<=://)[^/@\s]+(?=@)")  # tokens, and user:password of an address
@@ -29,6 +30,12 @@ SECRET = re.compile(r"\b(?:hf_|sk-)\w{16,}|(?<=://)[^/@\s]+(?=@)")  # tokens, an
 def shown(cfg):
     """All knobs as a dict to write down, without the secrets that somebody put into one."""
     return {key: SECRET.sub("***", value) if isinstance(value, str) else value for key, value in dataclasses.asdict(cfg).items()}
+
+
+def differences(cfg, before):
+    """(knob, value in the config.json `before`, value now) where they differ. A knob that is newer than the file had its default."""
+    now, defaults = shown(cfg), {f.name: f.default for f in dataclasses.fields(cfg)}
+    return [(k, before["config"].get(k, defaults[k]), v) for k, v in now.items() if before["config"].get(k, defaults[k]) != v]
 
 
 def jsonable(value):
@@ -49,42 +56,21 @@ class RunFolder:
     """The files of one run. JSONL lines are flushed as they are written; checkpoints are written beside and renamed."""
 
     def __init__(self, cfg, group, data):
-        self.dir, self.checkpoint, self.group = cfg.out_dir, None, group
-        config_file, latest = self.path("config.json"), self.path("ckpt", "latest")
-        here = read_json(config_file) if os.path.exists(config_file) else None
+        self.dir, self.group = cfg.out_dir, group
+        config_file = self.path("config.json")
+        here = read_json(config_file) if os.path.exists(config_file) else None  # the config of the run in this folder, if there is one
         if here is not None and "config" not in here or here is None and os.path.isdir(self.dir) and os.listdir(self.dir):
             raise UsageError(f"{self.dir} is not empty and holds no run: give another --out_dir, so that nothing is overwritten")
         if here and not cfg.resume:
             raise UsageError(f"{self.dir} already holds a run: --resume=auto continues it, --out_dir=... starts another; or delete the folder")
-        parent = here["config"]["resume"] if here else ""  # what this run was forked from, if it was
-        if cfg.resume == "auto" and os.path.exists(latest):
-            self.checkpoint = self.newest_intact()
-        elif cfg.resume == "auto":
-            self.checkpoint = parent if parent not in ("", "auto") else None
-        elif cfg.resume:
-            self.checkpoint = cfg.resume
-        if self.checkpoint and not os.path.exists(os.path.join(self.checkpoint, "state.json")):
-            raise UsageError(f"resume={cfg.resume}: there is no checkpoint {self.checkpoint} (no state.json); give a folder like out/run/ckpt/step_000100")
-        if self.checkpoint and cfg.resume != "auto" and (damage := self.damage(self.checkpoint)):
-            raise UsageError(f"resume={cfg.resume}: the checkpoint is damaged ({damage}): give another one, or --resume=auto for the newest that is intact")
-        mine = self.checkpoint and os.path.dirname(os.path.abspath(self.checkpoint)) == os.path.abspath(self.path("ckpt"))
-        if self.checkpoint and here and not mine and self.checkpoint != parent:
-            raise UsageError(f"{self.dir} already holds a run and {self.checkpoint} belongs to another one: continue it in its own folder or in a new --out_dir")
-        done = read_json(os.path.join(self.checkpoint, "state.json"))["step"] if self.checkpoint else 0
-        if done > cfg.steps:
-            raise UsageError(f"steps={cfg.steps}, but {self.checkpoint} has done {done}: raise --steps")
+        self.checkpoint, mine = self.choose(cfg, here)
         before = read_json(os.path.join(self.checkpoint, "config.json")) if self.checkpoint else here
-        if before:  # also without a checkpoint: the lines of another run would be dropped
-            now = shown(cfg)
-            differ = [f"{k}: {before['config'].get(k)!r} -> {v!r}" for k, v in now.items() if k not in FREE_ON_RESUME and before["config"].get(k) != v]
-            if differ:
-                raise UsageError(f"{self.checkpoint or self.dir} was made with another config, and these change the result: {'; '.join(differ)}. "
-                                 "Resume with the same values, or start afresh with another --out_dir")
-            changed = [use for use, now in data.items() if before.get("data", {}).get(use, now) != now]
-            if changed:
-                raise UsageError(f"{self.checkpoint or self.dir} was made with other problems than {', '.join(changed)} now has: put the old data back, or start afresh with another --out_dir")
-            if group.master and before["versions"] != versions():
-                print(f"note: {self.checkpoint or self.dir} was made with {before['versions']}, this is {versions()}: results may differ")
+        if self.checkpoint and (done := read_json(os.path.join(self.checkpoint, "state.json"))["step"]) > cfg.steps:
+            raise UsageError(f"steps={cfg.steps}, but {self.checkpoint} has done {done}: raise --steps")
+        if here:  # also without a checkpoint: the lines of another run would be dropped
+            self.check_same(cfg, data, here)
+        if before and group.master:
+            self.print_changes(cfg, data, before)
         self.eval_every_before = before["config"]["eval_every"] if before else cfg.eval_every
         if cfg.resume == "auto" and not mine and self.checkpoint:
             cfg = dataclasses.replace(cfg, resume=self.checkpoint)  # so that the fork stays known as one
@@ -97,7 +83,44 @@ class RunFolder:
                 raise UsageError(f"out_dir={self.dir} cannot be made: {error}") from error
             self.write(config_file, self.describe)
         if group.master and mine:
-            self.write(latest, os.path.basename(os.path.normpath(self.checkpoint)))
+            self.write(self.path("ckpt", "latest"), os.path.basename(os.path.normpath(self.checkpoint)))
+
+    def choose(self, cfg, here):
+        """-> (the checkpoint to start from or None, whether it is of the run in this folder and not one that it is forked from)."""
+        parent = here["config"]["resume"] if here else ""  # what the run in this folder was forked from, if it was
+        if cfg.resume == "auto" and os.path.exists(self.path("ckpt", "latest")):
+            return self.newest_intact(), True
+        checkpoint = cfg.resume if cfg.resume != "auto" else parent if parent != "auto" else ""
+        if not checkpoint:
+            return None, False
+        if not os.path.exists(os.path.join(checkpoint, "state.json")):
+            raise UsageError(f"resume={cfg.resume}: there is no checkpoint {checkpoint} (no state.json); give a folder like out/run/ckpt/step_000100")
+        if damage := self.damage(checkpoint):
+            raise UsageError(f"resume={cfg.resume}: the checkpoint is damaged ({damage}): give another one, or --resume=auto for the newest that is intact")
+        mine = os.path.dirname(os.path.abspath(checkpoint)) == os.path.abspath(self.path("ckpt"))
+        if here and not mine and checkpoint != parent:
+            raise UsageError(f"{self.dir} already holds a run and {checkpoint} belongs to another one: continue it in its own folder or in a new --out_dir")
+        return checkpoint, mine
+
+    def check_same(self, cfg, data, here):
+        """UsageError where the run in this folder would not be continued as it began."""
+        differ = [f"{k}: {old!r} -> {new!r}" for k, old, new in differences(cfg, here) if k not in FREE_ON_RESUME | ROUNDING]
+        if differ:
+            raise UsageError(f"{self.dir} was begun with another config, and these change the result: {'; '.join(differ)}. Resume with the same values, or fork it: "
+                             f"--resume={self.path('ckpt', 'step_...')} --out_dir=another")
+        changed = [use for use, now in data.items() if here.get("data", {}).get(use, now) != now]
+        if changed:
+            raise UsageError(f"{self.dir} was begun with another {' and '.join(changed)} than there is now: put back what was changed, or start afresh with another --out_dir")
+
+    def print_changes(self, cfg, data, before):
+        """What may make the lines after a resume differ from those of a run that went on."""
+        source = self.checkpoint or self.dir
+        if differ := [f"{k}: {old!r} -> {new!r}" for k, old, new in differences(cfg, before) if k not in FREE_ON_RESUME]:
+            print(f"note: {source} was made with other knobs: {'; '.join(differ)}")
+        if changed := [use for use, now in data.items() if before.get("data", {}).get(use, now) != now]:
+            print(f"note: {source} was made with another {' and '.join(changed)}")
+        if before["versions"] != versions():
+            print(f"note: {source} was made with {before['versions']}, this is {versions()}: results may differ")
 
     def path(self, *parts):
         return os.path.join(self.dir, *parts)
@@ -206,7 +229,11 @@ class RunFolder:
         with open(os.path.join(self.checkpoint, "state.json")) as file:
             state = json.load(file)
         for name, part in parts.items():
-            part.load_state_dict(state[name])
+            if name in state:  # a fork may switch an adversary on
+                try:
+                    part.load_state_dict(state[name])
+                except ValueError as error:
+                    raise UsageError(f"{self.checkpoint}: {error}") from error
         return state["step"]
 
 

@@ -24,7 +24,7 @@ from data import fingerprint, load_set, said
 from eval import evaluate, load_eval_sets, make_graders, table
 from gdro import DifficultyClassifier, PromptGDRO, RolloutGDRO, bin_means, prompt_signals
 from model import Group, full, load_policy, memory_gib, save_hf
-from reward import VERDICTS, close_graders, grade
+from reward import VERDICTS, close_graders, grade, source_fingerprint
 from rollout import Sampling, generate_share, make_engine, plan_updates, seed_of
 from runfolder import Clock, RunFolder, Stop, Tracker, free_mib, peak_mib, shown
 
@@ -199,6 +199,8 @@ def print_start(cfg, training, eval_sets, policy, group):
     spread = f"{cfg.n_min} to {cfg.n_max} each, " if cfg.rollout_gdro else ""
     print(f"step: {P} prompts x {n} rollouts ({spread}mean exact) = {P * n} sequences = {u} updates of {P // u} prompts, over {group.world} rank{'s' * (group.world > 1)}; "
           f"{cfg.steps} steps = {cfg.steps * P / len(training.problems):.1f} epochs = {cfg.steps * P * n:,} rollouts")
+    if (cfg.prompt_gdro or cfg.rollout_gdro) and cfg.steps * P <= len(training.problems) and cfg.unseen == "neutral":
+        print("note: this is less than an epoch, so no prompt comes twice, none ever has a bin, and the adversaries do nothing: more steps or fewer problems")
 
 
 def train(cfg, stop, group):
@@ -224,7 +226,8 @@ def train(cfg, stop, group):
     if cfg.rollout_gdro:
         rollout_adversary = parts["rollout_gdro"] = RolloutGDRO(cfg.n_bins, cfg.n_rollouts, cfg.n_min, cfg.n_max, cfg.rollout_rule, cfg.rollout_utility,
                                                                 cfg.arm_eta, cfg.arm_gamma, cfg.arm_ema, cfg.dual_lr)
-    tracker, run = Tracker(cfg, group), RunFolder(cfg, group, {use: fingerprint(data.problems) for use, data in {"training": training, **eval_sets}.items()})
+    tracker, run = Tracker(cfg, group), RunFolder(cfg, group, {"reward function": source_fingerprint(cfg.reward), "training set": fingerprint(training.problems)} |
+                                                {f"evaluation set {name}": fingerprint(data.problems) for name, data in eval_sets.items()})
     start = run.load(policy, optimizer, parts) if run.checkpoint else 0
     run.rewind(start, cfg.steps)
     tracker.start()

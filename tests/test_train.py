@@ -194,7 +194,7 @@ def test_a_run_is_not_continued_on_other_data(tmp_path, capsys):
     write_jsonl(tmp_path / "rows.jsonl", rows)
     with pytest.raises(SystemExit):
         main([*arguments, "--steps=2", "--resume=auto"])
-    assert "made with other problems than training now has" in capsys.readouterr().err
+    assert "begun with another training set than there is now" in capsys.readouterr().err
 
 
 def test_resume_from_a_path_and_refusals(tmp_path, capsys):
@@ -224,6 +224,43 @@ def test_resume_from_a_path_and_refusals(tmp_path, capsys):
     assert run(out, "--resume=auto") == whole and "step_000009 is damaged (no readable checksums.json): trying the one before" in capsys.readouterr().out
     run(tmp_path / "other", steps=1)
     assert "belongs to another one" in refused(tmp_path / "other", f"--resume={out}/ckpt/step_000002")
+
+
+def test_a_fork_may_change_knobs_and_says_so_and_its_own_resume_may_not(tmp_path, capsys):
+    run(tmp_path / "run", "--save_every=2", steps=2)
+    fork = [tmp_path / "fork", "--lr=1e-5", "--rollout_gdro=true", "--save_every=1"]
+    assert [m["step"] for m in run(*fork, f"--resume={tmp_path}/run/ckpt/step_000002", steps=3)] == [2]
+    assert f"lr: {Config.lr} -> 1e-05; rollout_gdro: False -> True" in capsys.readouterr().out
+    run(*fork, "--resume=auto", "--tokens_per_micro_batch=64", "--kv_cache_gib=1", steps=4)
+    assert "tokens_per_micro_batch: 8192 -> 64" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        run(*fork, "--resume=auto", "--lr=1e-4", steps=5)
+    assert "lr: 1e-05 -> 0.0001" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        run(tmp_path / "bins", "--n_bins=5", f"--resume={tmp_path}/run/ckpt/step_000002", steps=3)
+    assert "10 bins does not fit n_bins=5" in capsys.readouterr().err
+
+
+def test_a_knob_newer_than_a_run_has_its_default(tmp_path):
+    run(tmp_path / "run", steps=1)
+    config = json.loads((tmp_path / "run" / "config.json").read_text())
+    del config["config"]["hysteresis"]
+    (tmp_path / "run" / "config.json").write_text(json.dumps(config))
+    run(tmp_path / "run", "--resume=auto", steps=2)
+
+
+def test_a_run_is_not_continued_with_another_reward_function(tmp_path, capsys):
+    (tmp_path / "mine.py").write_text("def same(response, answer):\n    return response == answer\n")
+    run(tmp_path / "run", f"--reward={tmp_path}/mine.py:same", steps=1)
+    (tmp_path / "mine.py").write_text("def same(response, answer):\n    return answer == response\n")
+    with pytest.raises(SystemExit):
+        run(tmp_path / "run", f"--reward={tmp_path}/mine.py:same", "--resume=auto", steps=2)
+    assert "begun with another reward function than there is now" in capsys.readouterr().err
+
+
+def test_less_than_an_epoch_says_that_the_adversaries_do_nothing(tmp_path, capsys):
+    run(tmp_path / "run", "--prompt_gdro=true", steps=1)
+    assert "this is less than an epoch" in capsys.readouterr().out
 
 
 def test_resuming_a_finished_run_changes_nothing(tmp_path):
