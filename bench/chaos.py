@@ -18,7 +18,7 @@ import time
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 FILES = ("metrics.jsonl", "samples.jsonl", "eval.jsonl")
-RUN = ["config/arith_gdro.py", "--prompts_per_step=32", "--eval_every=4", "--save_every=3", "--samples_every=2", "--eval_samples=2", "--passk=2", "--resume=auto"]
+RUN = ["config/arith_gdro.py", "--prompts_per_step=32", "--eval_every=4", "--save_every=3", "--samples_every=2", "--eval_samples=2", "--passk=2", "--device=cpu", "--resume=auto"]
 
 
 def start(out, steps):

@@ -15,7 +15,7 @@ import time
 import numpy as np
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-RUN = ["--prompt_gdro=true", "--rollout_gdro=true", "--n_max=8", "--prompts_per_step=8", "--n_rollouts=2", "--template=bare", "--reward=math", "--eval_samples=2", "--passk=2", "--logger=none"]
+RUN = ["--prompt_gdro=true", "--rollout_gdro=true", "--n_max=8", "--prompts_per_step=8", "--n_rollouts=2", "--template=bare", "--reward=math", "--eval_samples=2", "--passk=2", "--device=cpu"]
 
 
 def family(leader):

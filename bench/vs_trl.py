@@ -48,7 +48,7 @@ def ours(folder, args):
 
     runfolder.RunFolder.append = timed
     train.main([f"--model={folder}/model", f"--dataset={folder}/prompts.jsonl", "--template=bare", "--reward=bench/gpu.py:coin", "--grade_workers=1", "--eval_sets=",
-                f"--engine={args.engine}", f"--device={args.device}", "--kv_cache_gib=1", f"--cpu_threads={args.threads}", "--n_bins=10", f"--prompt_gdro={args.gdro}",
+                f"--engine={args.engine}", f"--device={args.device}", "--kv_cache_gib=1", f"--cpu_threads={args.threads}", f"--prompt_gdro={args.gdro}",
                 f"--rollout_gdro={args.gdro}", f"--steps={args.steps}", f"--prompts_per_step={args.prompts}", f"--n_rollouts={args.rollouts}", "--updates_per_step=1",
                 "--max_prompt_len=32", f"--max_response_len={args.tokens}", "--kl_coef=0", "--lr=1e-6", "--save_every=100000", f"--out_dir={folder}/run"])
     with open(os.path.join(folder, "run", "metrics.jsonl")) as file:

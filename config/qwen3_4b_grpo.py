@@ -15,7 +15,6 @@ eval_top_k = 20
 lr = 1e-6
 template = "boxed"
 reward = "math"
-prompt_ema = 0.12
 n_min = 2
 n_max = 12
 kv_cache_gib = 24.0

@@ -277,7 +277,7 @@ def test_state_survives_json():
         used[1].update(bins, rng.random(30))
         used[2].update(bins, np.full(30, 4), rng.random(30))
     for a, b in zip(used, fresh):
-        b.load_state_dict(json.loads(json.dumps(a.state_dict())))
+        b.load_state_dict(json.loads(json.dumps(a.state_dict(), allow_nan=False)))
     assert np.array_equal(fresh[0].bins(uids), used[0].bins(uids))
     assert np.array_equal(fresh[1].weights(np.arange(10)), used[1].weights(np.arange(10)))
     assert np.array_equal(fresh[2].arm_probabilities(), used[2].arm_probabilities())
@@ -290,6 +290,8 @@ def test_a_state_of_other_bins_or_arms_is_refused_and_of_a_longer_history_cut():
     for saved, fresh in ((DifficultyClassifier(5), DifficultyClassifier(10)), (PromptGDRO(5), PromptGDRO(10))):
         with pytest.raises(ValueError, match="5 bins does not fit n_bins=10"):
             fresh.load_state_dict(saved.state_dict())
+    with pytest.raises(TypeError, match="must be strings"):
+        DifficultyClassifier().observe([7], [1], [4])
     with pytest.raises(ValueError, match="10 x 11 bins and arms does not fit 10 x 24"):
         RolloutGDRO().load_state_dict(RolloutGDRO(n_min=2, n_max=12).state_dict())
     long, short = DifficultyClassifier(history=5), DifficultyClassifier(history=2)
