@@ -156,7 +156,7 @@ def stable_id(text):
 
 def fingerprint(problems):
     """16 hexadecimal digits that change with any problem."""
-    return hashlib.sha256(repr([(p.uid, p.prompt, p.answer) for p in problems]).encode()).hexdigest()[:16]
+    return hashlib.sha256(repr([(p.uid, p.prompt, p.answer, p.group) for p in problems]).encode()).hexdigest()[:16]
 
 
 def said(left_out):

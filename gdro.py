@@ -129,9 +129,9 @@ class DifficultyClassifier:
                 "bin": {uid: int(self.bin[row]) for uid, row in self.row.items()}, "n_bins": len(self.edges) + 1}
 
     def load_state_dict(self, state):
+        check_bins(state["n_bins"], len(self.edges) + 1)
         self.row, self.bin, self.seen, self.visits = {}, self.bin[:1], self.seen[:1], self.visits[:1]
         self.add(state["visits"])
-        check_bins(state["n_bins"], len(self.edges) + 1)
         for uid, visits in state["visits"].items():
             row = self.row[uid]
             visits = visits[-self.history :]

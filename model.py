@@ -2,6 +2,7 @@
 And the group of ranks it is sharded over."""
 import functools
 import gc
+import itertools
 import json
 import os
 import shutil
@@ -29,7 +30,7 @@ class Policy(torch.nn.Module):
     """Wraps a Hugging Face causal LM. Everything that trains or scores tokens goes through `forward`, so that this module is
     the one place to shard: FSDP wraps the decoder layers of `hf.base_model`, then this module as the root."""
 
-    def __init__(self, hf, temperature=1.0, chunk=256):
+    def __init__(self, hf, temperature=1.0, chunk=None):
         super().__init__()
         self.hf, self.temperature, self.chunk = hf, temperature, chunk
 
@@ -43,7 +44,8 @@ class Policy(torch.nn.Module):
         predicts = response_mask[:, 1:]  # the hidden state at t - 1 predicts token t
         hidden, targets = hidden[:, :-1][predicts], input_ids[:, 1:][predicts]  # [T, D], [T]
         head = self.hf.get_output_embeddings()
-        return TokenLogprobs.apply(hidden, head.weight, getattr(head, "bias", None), targets, self.temperature, self.chunk)
+        chunk = self.chunk or (1024 if hidden.is_cuda else 256)  # in bfloat16 more chunks would round the head's gradient more often
+        return TokenLogprobs.apply(hidden, head.weight, getattr(head, "bias", None), targets, self.temperature, chunk)
 
     def named_tensors(self):
         """(name, full tensor) of every weight under its Hugging Face name; tied weights come under each of their names, as engines want.
@@ -272,7 +274,8 @@ def load_policy(path, group, temperature=1.0, trainable=True, checkpointing=Fals
 @torch.no_grad()
 def check_head(hf, path):
     ids = torch.arange(8)[None] % hf.config.get_text_config().vocab_size
-    direct = hf.get_output_embeddings()(hf.base_model(input_ids=ids).last_hidden_state)
+    head = hf.get_output_embeddings()
+    direct = scaled_logits(hf.base_model(input_ids=ids).last_hidden_state, head.weight, getattr(head, "bias", None), 1.0)
     if not torch.allclose(hf(input_ids=ids).logits, direct, atol=1e-3, rtol=1e-3):
         raise UsageError(f"model={path}: its logits are not output_embeddings(hidden); teach TokenLogprobs this model's scaling first")
 
@@ -293,10 +296,16 @@ def save_hf(policy, tokenizer, path, group, note=None):
     group.barrier()
 
 
+FILE_BYTES = 2**32  # of all ranks' shards together, in one set of files
+
+
 def checkpoint_state(policy, optimizer):
     """(state dicts of the policy and of the optimizer, or None; the tensors of both by the name that they have in a checkpoint). A tied weight comes once."""
+    if optimizer and not optimizer.state:
+        optimizer.zero_grad()  # PyTorch fills in the moments of an optimizer that has not stepped, but not amid gradients
     weights, moments = get_state_dict(policy, optimizer) if optimizer else (get_model_state_dict(policy), None)
     names = {name.replace("_checkpoint_wrapped_module.", "") for name, _ in policy.named_parameters()}
+    assert names <= weights.keys(), f"weights without a name in the state dict: {sorted(names - weights.keys())[:3]}"
     tensors = {f"policy.{name}": tensor for name, tensor in weights.items() if name in names}
     if optimizer:
         tensors |= {f"optimizer.{name}.{key}": tensor for name, state in moments["state"].items() for key, tensor in state.items()}
@@ -306,7 +315,9 @@ def checkpoint_state(policy, optimizer):
 def save_weights(policy, optimizer, path):
     """Write policy and optimizer into `path`/weights as safetensors, sharded where they are sharded."""
     *_, tensors = checkpoint_state(policy, optimizer)
-    dcp.save(tensors, storage_writer=dcp.HuggingFaceStorageWriter(os.path.join(path, "weights"), save_distributed=True))
+    before = itertools.accumulate((tensor.numel() * tensor.element_size() for tensor in tensors.values()), initial=0)
+    files = {name: 1 + size // FILE_BYTES for name, size in zip(tensors, before)}  # a file is held in memory while it is written
+    dcp.save(tensors, storage_writer=dcp.HuggingFaceStorageWriter(os.path.join(path, "weights"), files, save_distributed=True))
 
 
 def load_weights(policy, optimizer, path):
@@ -330,6 +341,6 @@ def memory_gib(parameters, config, cfg, shards):
     layer = cfg.tokens_per_micro_batch * (8 * width + 4 * inner) * 2
     activations = layer + layers * cfg.tokens_per_micro_batch * width * 2 if cfg.activation_checkpointing else layers * layer
     gathered = 2 * (2 * vocabulary * width + parameters / layers)
-    logits = 3 * 4 * 256 * vocabulary
+    logits = 3 * 4 * 1024 * vocabulary + 2 * vocabulary * width  # and the head's gradient
     generate = kept + 2 * parameters + cfg.kv_cache_gib * 2**30
     return generate / 2**30, (kept + 4 * parameters / shards + gathered + activations + logits) / 2**30

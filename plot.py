@@ -172,9 +172,10 @@ def dynamics(plt, metrics, steps):
 
 def standard_error(plt, metrics, steps):
     """Weighted standard error of the mean reward, sum_b q(b) sigma_b / sqrt(n_b), as allocated and under as many rollouts for every bin (Eq 33, Fig 6).
-    q is the weighted share of prompts, sigma_b^2 the bin's mean p (1 - p)."""
+    q is the weighted share of prompts, sigma_b^2 the bin's mean p (1 - p), or e (1 - e) of its error e where every prompt had one rollout."""
     q, share = spread(metrics)["prompts x weight"], spread(metrics)["prompts"]
-    sigma, n = np.sqrt(column(metrics, "bins/signal_variance")), column(metrics, "bins/rollouts")
+    variance, e = column(metrics, "bins/signal_variance"), column(metrics, "bins/signal_error")
+    sigma, n = np.sqrt(np.where(np.isfinite(variance), variance, e * (1 - e))), column(metrics, "bins/rollouts")
     mean = np.nansum(share * n, axis=1, keepdims=True)
     error = {"as allocated": np.nansum(q * sigma / np.sqrt(n), axis=1), "uniform": np.nansum(q * sigma / np.sqrt(np.where(mean > 0, mean, np.nan)), axis=1)}
     seen = mean[:, 0] > 0
@@ -236,15 +237,15 @@ NAMES = {"mean@8": "mean@8", "pass@8": "pass@8", "worst": "worst family, mean@8"
 
 def arm_curves(plt, saved, arms):
     """mean@8, pass@8 and the worst family over rollouts generated: means over seeds with 95 % intervals (t distribution), for the results of bench/arms.py."""
-    from bench.arms import STUDENT
+    from bench.arms import half_width
 
     figure, axes = plt.subplots(1, 3, figsize=(WIDTH, 2.7), layout="constrained")
     for color, arm in zip(itertools.cycle(COLORS), arms):
         runs = list(saved["results"][arm].values())
-        rollouts, seeds = np.array(runs[0]["rollouts"]) / 1000, len(runs)
+        rollouts = np.array(runs[0]["rollouts"]) / 1000
         for axis, (key, title) in zip(axes, NAMES.items()):
             curves = np.array([run["curve"][key] for run in runs])
-            half = STUDENT[max(n for n in STUDENT if n <= seeds)] * curves.std(axis=0, ddof=1) / np.sqrt(seeds) if seeds > 1 else 0 * curves[0]
+            half = half_width(curves)
             axis.plot(rollouts, curves.mean(axis=0), color=color, marker=".", label=arm)
             axis.fill_between(rollouts, curves.mean(axis=0) - half, curves.mean(axis=0) + half, color=color, alpha=0.15, linewidth=0)
             axis.set(title=f"{saved['world']}: {title}", xlabel="thousand rollouts generated", ylabel="share right" if key != "pass@8" else "share solved")
@@ -305,6 +306,8 @@ def main(argv=None):
         sys.exit(0 if "--help" in folders else 2)
     try:
         *rest, out = folders if folders[-1].endswith(".png") else [*folders, ""]
+        if rest in ([], ["gains"]):
+            raise UsageError("what is to be drawn? " + __doc__.strip())
         if rest[0] == "gains":
             print(draw_gains(rest[1:], out or "gains.png"))
         elif rest[0].endswith(".json"):

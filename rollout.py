@@ -171,7 +171,7 @@ class VLLMEngine(Engine):
         with undisturbed():
             self.llm = LLM(model=model, dtype=str(dtype).removeprefix("torch."), tensor_parallel_size=1, seed=rank, max_model_len=max_model_len,
                            max_num_seqs=max_num_seqs, kv_cache_memory_bytes=int(kv_cache_gib * 2**30), enforce_eager=eager or device == "cpu",
-                           logprobs_mode="processed_logprobs", enable_sleep_mode=self.can_sleep, skip_tokenizer_init=True,
+                           load_format="safetensors", logprobs_mode="processed_logprobs", enable_sleep_mode=self.can_sleep, skip_tokenizer_init=True,
                            distributed_executor_backend="external_launcher" if "RANK" in os.environ else None)
         from transformers import GenerationConfig
 
@@ -321,8 +321,8 @@ def draw(logits, uniform, sampling):
 
 
 def plan_micro_batches(lengths, budget, world=1):
-    """Cut sequences into micro-batches of at most `budget` tokens, padding included -> list of lists of indices, longest first. Their number is a multiple
-    of `world`, so that no rank waits, and they are as equal as it allows (it can be a few short where sequences are few or long).
+    """Cut sequences into micro-batches of at most `budget` tokens, padding included -> list of lists of indices, longest first. As few as the budget allows,
+    rounded up to a multiple of `world` where there are enough sequences, and as equal as that number allows.
     UsageError where one sequence alone is over the budget."""
     order = sorted(range(len(lengths)), key=lambda i: -lengths[i])
     if not order:
@@ -375,7 +375,7 @@ class MicroBatch:
 
 
 def plan_updates(rollouts, n_prompts, n_updates, budget, device="cpu", rank=0, world=1):
-    """This rank's micro-batches of the step, planned once and used by every pass, so that the first ratio is exactly 1 -> for each optimizer
+    """This rank's micro-batches of the step, planned once and used by every pass -> for each optimizer
     step, which takes its n_prompts / n_updates prompts with all their rollouts, a list of MicroBatch, equally long on all ranks."""
     part = n_prompts // n_updates
     updates = []

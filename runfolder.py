@@ -24,7 +24,7 @@ FREE_ON_RESUME = {"out_dir", "resume", "steps", "eval_every", "save_every", "kee
 ROUNDING = {"device", "cpu_threads", "kv_cache_gib", "eager", "max_num_seqs", "activation_checkpointing", "tokens_per_micro_batch"}
 
 
-SECRET = re.compile(r"\b(?:hf_|sk-)\w{16,}|(?<=://)[^/@\s]+(?=@)")  # tokens, and user:password of an address
+SECRET = re.compile(r"(?<![A-Za-z0-9])(?:hf_|sk-)[\w-]{16,}|(?<=://)\S+(?=@)")  # tokens, and user:password of an address
 
 
 def shown(cfg):
@@ -74,16 +74,7 @@ class RunFolder:
         self.eval_every_before = before["config"]["eval_every"] if before else cfg.eval_every
         if cfg.resume == "auto" and not mine and self.checkpoint:
             cfg = dataclasses.replace(cfg, resume=self.checkpoint)  # so that the fork stays known as one
-        self.describe = json.dumps({"config": shown(cfg), "data": data, "versions": versions()}, indent=1)
-        group.barrier()  # nobody writes before all have looked
-        if group.master:
-            try:
-                os.makedirs(self.path("ckpt"), exist_ok=True)
-            except OSError as error:
-                raise UsageError(f"out_dir={self.dir} cannot be made: {error}") from error
-            self.write(config_file, self.describe)
-        if group.master and mine:
-            self.write(self.path("ckpt", "latest"), os.path.basename(os.path.normpath(self.checkpoint)))
+        self.describe, self.mine = json.dumps({"config": shown(cfg), "data": data, "versions": versions()}, indent=1), mine
 
     def choose(self, cfg, here):
         """-> (the checkpoint to start from or None, whether it is of the run in this folder and not one that it is forked from)."""
@@ -129,7 +120,7 @@ class RunFolder:
         """The checkpoint that `latest` names, or the newest before it whose files are what was written -> path."""
         with open(self.path("ckpt", "latest")) as file:
             latest = file.read().strip()
-        for name in [latest, *self.checkpoints(before=latest)[::-1]]:
+        for name in [latest, *self.checkpoints(before=latest)[::-1]] if re.fullmatch(r"step_\d+", latest) else self.checkpoints()[::-1]:
             damage = self.damage(self.path("ckpt", name))
             if not damage:
                 return self.path("ckpt", name)
@@ -137,17 +128,22 @@ class RunFolder:
                 print(f"warning: checkpoint {self.path('ckpt', name)} is damaged ({damage}): trying the one before")
         raise UsageError(f"no checkpoint in {self.path('ckpt')} is intact: restore one, or start afresh with another --out_dir")
 
-    def checkpoints(self, before):
-        """Names of the complete checkpoints older than the one named `before`, oldest first."""
+    def checkpoints(self, before=""):
+        """Names of the complete checkpoints, or of those older than the one named `before`, oldest first."""
         step = lambda name: int(name.removeprefix("step_"))
         found = [name for name in os.listdir(self.path("ckpt")) if re.fullmatch(r"step_\d+", name)]
-        return sorted((name for name in found if step(name) < step(before)), key=step)
+        return sorted((name for name in found if not before or step(name) < step(before)), key=step)
 
     def damage(self, checkpoint):
         """What is wrong with a checkpoint's files, found by all ranks together -> text, empty if nothing is."""
-        try:
-            written = read_json(os.path.join(checkpoint, "checksums.json"))
-        except (OSError, ValueError):
+        def written():
+            try:
+                return dict(read_json(os.path.join(checkpoint, "checksums.json")))
+            except (OSError, ValueError, TypeError):
+                return None
+
+        written = self.group.on_master(written)
+        if written is None:
             return "no readable checksums.json"
         own = sorted(written)[self.group.rank :: self.group.world]
         wrong = self.group.gather([name for name in own if checksum(os.path.join(checkpoint, name)) != written[name]])
@@ -182,8 +178,20 @@ class RunFolder:
         path = self.path("best", "evaluation.json")
         return read_json(path) if os.path.exists(path) else {"step": 0, "score": -1.0}
 
-    def rewind(self, step, steps):
-        """Drop what an uninterrupted run of `steps` steps would not have written by the end of step number `step`."""
+    def begin(self, step, steps):
+        """Make the folder and write config.json; drop what an uninterrupted run of `steps` steps would not have written by the end of step number `step`."""
+        def write():
+            try:
+                os.makedirs(self.path("ckpt"), exist_ok=True)
+            except OSError as error:
+                raise UsageError(f"out_dir={self.dir} cannot be made: {error}") from error
+            self.write(self.path("config.json"), self.describe)
+            if self.mine:
+                self.write(self.path("ckpt", "latest"), os.path.basename(os.path.normpath(self.checkpoint)))
+                if (lines := len(self.read("metrics.jsonl"))) < step:
+                    print(f"warning: {self.path('metrics.jsonl')} has {lines} lines of the {step} steps done: the others are lost, the checkpoint is not")
+
+        self.group.on_master(write)
         evaluated = step > 0 and (step % self.eval_every_before == 0 or step == steps)
         for name, end in {"metrics.jsonl": step, "samples.jsonl": step, "eval.jsonl": step + evaluated}.items() if self.group.master else ():
             self.write(self.path(name), "".join(json.dumps(r) + "\n" for r in self.read(name) if r["step"] < end))
@@ -194,34 +202,50 @@ class RunFolder:
         name = f"step_{step:06d}"
         target = self.path("ckpt", name)
         beside = target + ".tmp"
-        if self.group.master:
-            shutil.rmtree(beside, ignore_errors=True)
-        self.group.barrier()
-        try:
-            self.fill(beside, step, policy, optimizer, parts)
-        except (OSError, CheckpointException) as error:  # the disk is full, say
-            shutil.rmtree(beside, ignore_errors=True)
-            raise UsageError(f"the checkpoint after {step} steps could not be written: {str(error).splitlines()[-1]}. Those before are intact: make room, then --resume=auto") from error
-        if self.group.master:
+
+        def finish():
+            self.write(os.path.join(beside, "checksums.json"), json.dumps(dict(sums), indent=1))
+            for log in ("metrics.jsonl", "samples.jsonl", "eval.jsonl"):
+                if os.path.exists(self.path(log)):
+                    with open(self.path(log), "a") as file:
+                        os.fsync(file.fileno())  # lines of steps that the checkpoint has done must outlive a power cut too
             shutil.rmtree(target, ignore_errors=True)  # there after a resume from an older checkpoint; `latest` does not name it then
             os.rename(beside, target)
             self.write(self.path("ckpt", "latest"), name)
             older = self.checkpoints(before=name)
             for old in older[: max(len(older) + 1 - keep, 0)] if keep else ():
                 shutil.rmtree(self.path("ckpt", old))
-        self.group.barrier()
 
-    def fill(self, beside, step, policy, optimizer, parts):
-        """Write the files of a checkpoint into the folder `beside`, then their checksums."""
-        save_weights(policy, optimizer, beside)
-        if self.group.master:
+        def fill():
             self.write(os.path.join(beside, "config.json"), self.describe)
             self.write(os.path.join(beside, "state.json"), json.dumps({"step": step} | {k: part.state_dict() for k, part in parts.items()}))
-        self.group.barrier()
-        names = sorted(os.path.relpath(os.path.join(folder, name), beside) for folder, _, found in os.walk(beside) for name in found)
-        sums = self.group.gather([(name, checksum(os.path.join(beside, name))) for name in names[self.group.rank :: self.group.world]])
-        if self.group.master:
-            self.write(os.path.join(beside, "checksums.json"), json.dumps(dict(sums), indent=1))
+            return sorted(os.path.relpath(os.path.join(folder, name), beside) for folder, _, found in os.walk(beside) for name in found)
+
+        try:
+            self.group.on_master(lambda: shutil.rmtree(beside, ignore_errors=True))
+            save_weights(policy, optimizer, beside)
+            names = self.on_disk(fill)
+            sums = self.group.gather([(name, checksum(os.path.join(beside, name))) for name in names[self.group.rank :: self.group.world]])
+            self.on_disk(finish)
+        except (OSError, CheckpointException) as error:  # the disk is full, say
+            causes = [cause for cause, _ in error.failures.values()] if isinstance(error, CheckpointException) else [error]
+            if not all(isinstance(cause, OSError) for cause in causes):
+                raise
+            shutil.rmtree(beside, ignore_errors=True)
+            raise UsageError(f"the checkpoint after {step} steps could not be written: {causes[0]}. Those before are intact: make room, then --resume=auto") from error
+
+    def on_disk(self, do):
+        """What do() returns on the master, on every rank; its OSError too."""
+        def caught():
+            try:
+                return do(), None
+            except OSError as error:
+                return None, error
+
+        result, problem = self.group.on_master(caught)
+        if problem:
+            raise problem
+        return result
 
     def load(self, policy, optimizer, parts):
         """Restore everything from the checkpoint -> number of steps done."""
@@ -238,14 +262,15 @@ class RunFolder:
 
 
 def checksum(path):
-    """[bytes, CRC-32] of a file; None if it is not there."""
-    if not os.path.exists(path):
+    """[bytes, CRC-32] of a file; None if it cannot be read."""
+    size = crc = 0
+    try:
+        with open(path, "rb") as file:
+            while block := file.read(1 << 24):
+                size, crc = size + len(block), zlib.crc32(block, crc)
+    except OSError:
         return None
-    crc = 0
-    with open(path, "rb") as file:
-        while block := file.read(1 << 24):
-            crc = zlib.crc32(block, crc)
-    return [os.path.getsize(path), crc]
+    return [size, crc]
 
 
 def versions():
@@ -286,6 +311,8 @@ class Clock:
         self.laps, self.times = [], [time.perf_counter()]
 
     def lap(self, name):
+        if torch.cuda.is_initialized():
+            torch.cuda.synchronize()  # or the time would be that of the launches
         self.laps.append(name)
         self.times.append(time.perf_counter())
 

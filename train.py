@@ -26,7 +26,7 @@ from gdro import DifficultyClassifier, PromptGDRO, RolloutGDRO, bin_means, promp
 from model import Group, full, load_policy, memory_gib, save_hf
 from reward import VERDICTS, close_graders, grade, source_fingerprint
 from rollout import Sampling, generate_share, make_engine, plan_updates, seed_of
-from runfolder import Clock, RunFolder, Stop, Tracker, free_mib, peak_mib, shown
+from runfolder import SECRET, Clock, RunFolder, Stop, Tracker, free_mib, peak_mib, shown
 
 CHOICES = evaluation.CHOICES | {"loss_agg": ("prompt", "token"), "difficulty": gdro.DIFFICULTIES, "prompt_signal": gdro.SIGNALS, "arm_signal": gdro.SIGNALS,
                           "rollout_rule": gdro.RULES, "rollout_utility": gdro.UTILITIES, "logger": ("none", "wandb", "tensorboard"),
@@ -35,7 +35,7 @@ AT_LEAST = evaluation.AT_LEAST | dict.fromkeys("steps eval_every save_every samp
 AT_LEAST |= {"n_rollouts": 2, "tis_cap": 0, "keep_checkpoints": 0}  # a group of one has no advantage
 WITHIN = evaluation.WITHIN | dict.fromkeys("prompt_gamma prompt_ema arm_gamma arm_ema hysteresis clip_low weight_decay".split(), (0, 1))
 WITHIN |= dict.fromkeys("prompt_eta arm_eta dual_lr clip_high kl_coef".split(), (0, 100)) | dict.fromkeys("lr temperature adv_clip grad_clip".split(), (1e-12, 1e6))
-WITHIN |= {"n_bins": (1, 1000), "history": (1, 10_000), "n_max": (1, 10_000)}
+WITHIN |= dict.fromkeys("n_bins history n_max".split(), (1, 1000))
 # What `preset` sets, before config files and the command line. paper: as printed; reference: as the authors' launch scripts run.
 PAPER = {"difficulty": "any", "unseen": "hardest", "history": 50, "prompt_signal": "surrogate", "prompt_eta": 0.65, "prompt_ema": 0.12, "prompt_normalize": False, "prompt_per_share": True,
          "rollout_rule": "exp3p", "n_min": 2, "n_max": 12, "loss_agg": "prompt", "tis_cap": 0.0}
@@ -227,9 +227,9 @@ def train(cfg, stop, group):
         rollout_adversary = parts["rollout_gdro"] = RolloutGDRO(cfg.n_bins, cfg.n_rollouts, cfg.n_min, cfg.n_max, cfg.rollout_rule, cfg.rollout_utility,
                                                                 cfg.arm_eta, cfg.arm_gamma, cfg.arm_ema, cfg.dual_lr)
     tracker, run = Tracker(cfg, group), RunFolder(cfg, group, {"reward function": source_fingerprint(cfg.reward), "training set": fingerprint(training.problems)} |
-                                                {f"evaluation set {name}": fingerprint(data.problems) for name, data in eval_sets.items()})
+                                                {f"evaluation set {SECRET.sub('***', name)}": fingerprint(data.problems) for name, data in eval_sets.items()})
     start = run.load(policy, optimizer, parts) if run.checkpoint else 0
-    run.rewind(start, cfg.steps)
+    run.begin(start, cfg.steps)
     tracker.start()
     print_start(cfg, training, eval_sets, policy, group)
     if run.checkpoint and group.master:
@@ -277,12 +277,12 @@ def train(cfg, stop, group):
         rollouts = generate_share(engine, [prompt_ids[i] for i in index], seeds, sampling, group)
         memory = free_mib(group, "generate")
         engine.sleep()
-        check_rollouts(rollouts, cfg.max_response_len, policy.hf.config.get_text_config().vocab_size)
         clock.lap("generate")
 
         # ---------- 4 grade: every rank its own, as soon as it has them; then all ranks hold all ----------
         grade(grader, rollouts, batch)
         rollouts = group.gather(rollouts)
+        check_rollouts(rollouts, cfg.max_response_len, policy.hf.config.get_text_config().vocab_size)
         rewards = np.array([r.reward for r in rollouts])  # [N]
         clock.lap("grade")
 

@@ -62,7 +62,7 @@ def run_one(arm, world, prompts, seed, folder, extra):
         run_here(arm, world, prompts, ["--device=cpu", f"--seed={seed}", f"--out_dir={folder}", "--resume=auto", "--save_every=1000", *extra])
     except BaseException as error:  # SystemExit too
         raise RuntimeError(f"{arm}, seed {seed} failed ({error!r}): see {folder}.log") from error
-    result = result_of(folder)
+    result = result_of(folder) | {"extra": extra}
     with open(os.path.join(folder, "result.json.tmp"), "w") as file:
         json.dump(result, file)
     os.replace(os.path.join(folder, "result.json.tmp"), os.path.join(folder, "result.json"))
@@ -97,14 +97,15 @@ def result_of(folder):
 
 def run_all(args, arms, seeds, prompts, extra):
     """Every (arm, seed) that has no result yet, `args.jobs` at a time -> arm -> seed -> result, and the versions that the last ran with."""
-    results = {arm: {} for arm in arms}
-    todo = []
+    results, todo = {arm: {} for arm in arms}, []
     for seed in seeds:  # all arms of a seed before the next seed: a table can be read early
         for arm in arms:
             folder = os.path.join(args.out, args.world, f"prompts{prompts}", arm, f"seed{seed}")
             if os.path.exists(os.path.join(folder, "result.json")):
                 with open(os.path.join(folder, "result.json")) as file:
                     results[arm][seed] = json.load(file)
+                if results[arm][seed]["extra"] != extra:
+                    sys.exit(f"{folder} was run with {results[arm][seed]['extra']}, not {extra}: choose another --out")
             else:
                 todo.append((arm, seed, folder))
 
@@ -126,13 +127,19 @@ def run_all(args, arms, seeds, prompts, extra):
     return {arm: dict(sorted(by_seed.items())) for arm, by_seed in results.items()}, versions
 
 
+def half_width(values):
+    """Half of the 95 % interval of a mean over seeds (t distribution): values [seeds, ...] -> [...]."""
+    n = len(values)
+    return STUDENT[max(known for known in STUDENT if known <= n)] * np.std(values, axis=0, ddof=1) / np.sqrt(n) if n > 1 else np.zeros_like(values[0])
+
+
 def paired(values, base):
     """Mean difference over the seeds that both have, and its 95 % interval (t distribution) -> difference, low, high, number of seeds."""
     seeds = sorted(set(values) & set(base))
     d = np.array([values[s] - base[s] for s in seeds])
     if len(d) < 2:
         return (float(d.mean()) if len(d) else float("nan")), float("nan"), float("nan"), len(d)
-    half = STUDENT[max(n for n in STUDENT if n <= len(d))] * d.std(ddof=1) / np.sqrt(len(d))
+    half = half_width(d)
     return float(d.mean()), float(d.mean() - half), float(d.mean() + half), len(d)
 
 
@@ -166,7 +173,7 @@ def main():
     parser.add_argument("--quick", action="store_true", help="grpo and both, two seeds, three steps")
     parser.add_argument("--read", default="", help="a file of --json: its table, and run nothing")
     parser.add_argument("--against", default="", help="the arm that others are compared with; grpo, or the first")
-    parser.add_argument("--out", default="out/arms", help="folder of the runs")
+    parser.add_argument("--out", default="", help="folder of the runs; out/arms, or out/arms_quick")
     parser.add_argument("--json", default="", help="file for the results; empty for none")
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="runs at once, a core each")
     args, extra = parser.parse_known_args()
@@ -175,6 +182,7 @@ def main():
         parser.error(f"no such arm: {', '.join(unknown)}; there are {', '.join(ARMS)}")
     if args.read and args.json:
         parser.error("--read runs nothing: leave out --json")
+    args.out = args.out or ("out/arms_quick" if args.quick else "out/arms")
     chosen = DEVELOPMENT if args.dev or args.quick else REPORT
     seeds = list(chosen["seeds"])[: 2 if args.quick else args.seeds]
     if args.quick:
@@ -189,7 +197,7 @@ def main():
         about = json.dumps({"world": args.world, "prompts": chosen["prompts"], "extra": extra, "versions": versions})
         with open(args.json, "w") as file:
             file.write(f'{about[:-1]}, "results": {{\n{lines}\n}}}}\n')
-    print("\n".join(table(results, args.against or ("grpo" if "grpo" in results else arms[0]))))
+    print("\n".join(table(results, args.against or ("grpo" if "grpo" in results else next(iter(results))))))
 
 
 if __name__ == "__main__":

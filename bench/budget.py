@@ -73,9 +73,9 @@ def main():
     for path in sorted(glob.glob(os.path.join(ROOT, "config", "qwen3_*.py"))):
         cfg = parse(Config, [path])
         parameters, shape = sizes[cfg.model]
-        memory = ["{:.0f} / {:.0f}".format(*memory_gib(parameters, shape, cfg, world)) for world in (1, args.gpus)]
-        fewest = next(world for world in (1, 2, 4, 8, 16, 32) if max(memory_gib(parameters, shape, cfg, world)) <= 74)
-        print(f"{os.path.basename(path):<30}{parameters:>16,}{memory[0]:>14}{memory[1]:>14}{hours(cfg, parameters, args, args.gpus):>8.0f}{f'{fewest} x 80 GB':>12}")
+        memory = ["{:.0f} / {:.0f}".format(*memory_gib(parameters, shape, cfg, world)) for world in (1, min(args.gpus, 8))]
+        fewest = next((f"{gpus} x 80 GB" for gpus in (1, 2, 4, 8) if max(memory_gib(parameters, shape, cfg, gpus)) <= 74), "no host of 8")
+        print(f"{os.path.basename(path):<30}{parameters:>16,}{memory[0]:>14}{memory[1]:>14}{hours(cfg, parameters, args, args.gpus):>8.0f}{fewest:>12}")
 
 
 if __name__ == "__main__":

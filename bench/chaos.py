@@ -22,9 +22,9 @@ RUN = ["config/arith_gdro.py", "--prompts_per_step=32", "--eval_every=4", "--sav
 
 
 def start(out, steps):
-    """train.py in a process group of its own."""
+    """train.py in a process group of its own; what it complains of goes to `out`.err."""
     command = [sys.executable, os.path.join(ROOT, "train.py"), *RUN, f"--steps={steps}", f"--out_dir={out}"]
-    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, start_new_session=True, env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"})
+    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=open(out + ".err", "w"), text=True, start_new_session=True, env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"})
 
 
 def lines(out):
@@ -42,11 +42,31 @@ def unfinished(out):
     return [name for folder in (out, checkpoints) if os.path.isdir(folder) for name in os.listdir(folder) if name.endswith(".tmp") and os.path.isdir(os.path.join(folder, name))]
 
 
-def tear(out):
-    """Cut the log in the middle of its last line."""
+def finished(process, out):
+    """Wait for a run that nobody kills any more; the last lines it wrote, if it failed."""
+    if process.wait():
+        with open(out + ".err") as file:
+            sys.exit(f"a run failed with status {process.returncode}:\n{file.read()[-2000:]}")
+
+
+def written(out):
+    """Lines in the log, 0 without one."""
     path = os.path.join(out, "metrics.jsonl")
-    if os.path.exists(path) and os.path.getsize(path):
-        os.truncate(path, os.path.getsize(path) - 100)
+    if not os.path.exists(path):
+        return 0
+    with open(path, "rb") as file:
+        return file.read().count(b"\n")
+
+
+def tear(out):
+    """Cut the log in the middle of its last line, if no checkpoint has it: those were made durable before."""
+    latest = os.path.join(out, "ckpt", "latest")
+    saved = 0
+    if os.path.exists(latest):
+        with open(latest) as file:
+            saved = int(file.read().removeprefix("step_"))
+    if written(out) > saved:
+        os.truncate(os.path.join(out, "metrics.jsonl"), os.path.getsize(os.path.join(out, "metrics.jsonl")) - 100)
 
 
 def traces(out):
@@ -74,9 +94,9 @@ def main():
         for line in process.stdout:
             if line.startswith("step: "):
                 startup = time.perf_counter() - begun
-        assert process.wait() == 0, "the undisturbed run failed"
+        finished(process, whole)
         working = time.perf_counter() - begun - startup
-        while killed < args.kills or os.path.exists(victim):
+        while killed < args.kills or os.path.exists(victim) or not runs:
             process = start(victim, args.steps)
             if killed < args.kills:
                 kind = rng.choice(("start", "write", "write", "any", "any"))
@@ -87,20 +107,19 @@ def main():
                     time.sleep(rng.uniform(0, working / 3))
                 while kind == "write" and process.poll() is None and not unfinished(victim):
                     time.sleep(0.0005)
-            done = process.poll() is not None if killed < args.kills else not process.wait()
-            if not done:
-                os.killpg(process.pid, signal.SIGKILL)
-                process.wait()
-                killed += 1
-                if rng.random() < 0.2:
-                    tear(victim)
-                for moment in traces(victim) or ["between writes"]:
-                    hits[moment] = hits.get(moment, 0) + 1
-                print(f"kill {killed}: {sum(1 for _ in open(os.path.join(victim, 'metrics.jsonl'))) if os.path.exists(os.path.join(victim, 'metrics.jsonl')) else 0} lines written", file=sys.stderr)
-            else:
-                assert process.wait() == 0, "a resumed run failed"
-                runs, equal = runs + 1, equal + (lines(victim) == lines(whole))
-                shutil.rmtree(victim)
+                if process.poll() is None:
+                    os.killpg(process.pid, signal.SIGKILL)
+                    process.wait()
+                    killed += 1
+                    if rng.random() < 0.2:
+                        tear(victim)
+                    for moment in traces(victim) or ["between writes"]:
+                        hits[moment] = hits.get(moment, 0) + 1
+                    print(f"kill {killed}: {written(victim)} lines written", file=sys.stderr)
+                    continue
+            finished(process, victim)
+            runs, equal = runs + 1, equal + (lines(victim) == lines(whole))
+            shutil.rmtree(victim)
     print(f"{killed} kills ({', '.join(f'{n} {moment}' for moment, n in sorted(hits.items()))}); {equal} of {runs} runs wrote the lines of the undisturbed one")
     sys.exit(equal < runs)
 

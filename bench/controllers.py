@@ -25,7 +25,7 @@ def known_prompts(known, rng):
 
 def seconds_of_a_step(classifier, prompts, rollouts, uids, rate, rng):
     """One step's calls, as train.py makes them -> seconds."""
-    index = rng.choice(len(uids), len(uids))[:prompts] if prompts > len(uids) else rng.permutation(len(uids))[:prompts]
+    index = rng.choice(len(uids), prompts, replace=prompts > len(uids))
     uids, rate = [uids[i] for i in index], rate[index]
     begun = time.perf_counter()
     bins = classifier.bins(uids)

@@ -19,7 +19,7 @@ sys.path.insert(0, ROOT)
 def main():
     import torch
 
-    from bench.random_model import random_qwen3
+    from bench.common import random_qwen3
     from rollout import Sampling, TorchEngine, seed_of
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)

@@ -39,7 +39,7 @@ def report(steps, parameters, args):
 
 
 def main():
-    from bench.random_model import random_qwen3
+    from bench.common import random_qwen3
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name, default in {"layers": 28, "width": 2048, "prompts": 64, "rollouts": 4, "tokens": 1024, "steps": 5, "ranks": 1}.items():

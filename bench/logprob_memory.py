@@ -7,7 +7,6 @@ Each variant runs in processes of its own, in turns. Peak memory is the process'
 import argparse
 import json
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -22,7 +21,7 @@ def measure(variant, args):
     """One forward and backward pass in this process -> peak MiB beyond the model, seconds, and a check sum of the gradients."""
     import torch
 
-    from bench.random_model import random_qwen3
+    from bench.common import peak_mib, random_qwen3
     from model import Policy, load_hf
 
     torch.set_num_threads(args.threads)
@@ -39,18 +38,13 @@ def measure(variant, args):
             logp = logits.log_softmax(-1).gather(-1, ids[:, 1:, None]).flatten()
         (logp * weight).sum().backward()
 
-    def memory():
-        if args.device == "cuda":
-            return torch.cuda.max_memory_allocated() / 2**20
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-
     run(ids[:1, :9], weight[:8])  # gradients exist, libraries are warm
     policy.zero_grad(set_to_none=False)
-    before, begun = memory(), time.perf_counter()
+    before, begun = peak_mib(args.device, reset=True), time.perf_counter()
     run(ids, weight)
     if args.device == "cuda":
         torch.cuda.synchronize()
-    seconds, peak = time.perf_counter() - begun, memory() - before
+    seconds, peak = time.perf_counter() - begun, peak_mib(args.device) - before
     gradients = torch.cat([p.grad.flatten()[:: max(p.numel() // 10_000, 1)] for p in policy.parameters()])
     return {"mib": peak, "seconds": seconds, "gradients": gradients.cpu().tolist()}
 

@@ -59,11 +59,12 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         out = os.path.join(folder, "run")
         command = [sys.executable, os.path.join(ROOT, "train.py"), *RUN, f"--steps={args.steps}", f"--eval_every={args.steps // 8}", f"--save_every={args.steps // 20}", f"--out_dir={out}"]
-        process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
+        process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=open(out + ".err", "w"), start_new_session=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
         seen = watch(process, out, samples)
         left = [pid for pid in seen if os.path.exists(f"/proc/{pid}")]
         if process.returncode:
-            sys.exit(f"the run failed with status {process.returncode}")
+            with open(out + ".err") as file:
+                sys.exit(f"the run failed with status {process.returncode}:\n{file.read()[-2000:]}")
     step, resident, descriptors, processes, size = np.array([s for s in samples if s[0] < args.steps], float).T
     quarter = np.minimum(4 * step // args.steps, 3)
     means = [[values[quarter == q].mean() for q in range(4)] for values in (resident, descriptors, processes)]

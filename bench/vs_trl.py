@@ -20,7 +20,7 @@ import numpy as np
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 sys.path.insert(0, ROOT)
 from bench.gpu import coin
-from bench.random_model import random_qwen3
+from bench.common import peak_mib, random_qwen3
 
 WARM = 3  # steps left out at the start
 PHASES = ("generate", "sync", "grade", "logprobs", "update", "feedback")
@@ -100,11 +100,9 @@ def main():
             make_files(folder, args)
             ends, phases, length = {"ours": ours, "trl": trl}[args.side](folder, args)
             seconds = np.diff(ends)[WARM - 1 :]
-            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-            if args.device == "cuda":
-                import torch
-
-                peak = torch.cuda.max_memory_allocated() / 2**20
+            peak = peak_mib(args.device)
+            if args.device == "cpu":  # our grading worker too
+                peak += resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
             print(json.dumps({"samples_per_s": args.prompts * args.rollouts / float(np.median(seconds)), "step": float(np.median(seconds)), "mib": peak, "phases": phases, "length": length}))
         return
     results = {side: [] for side in ([args.only] if args.only else ["trl", "ours"])}

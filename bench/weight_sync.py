@@ -16,26 +16,10 @@ ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 sys.path.insert(0, ROOT)
 
 
-def peak_mib(device, reset=False):
-    """Peak memory of this process since the last reset: the GPU's, or resident (Linux resets it on request)."""
-    import torch
-
-    if device == "cuda":
-        peak = torch.cuda.max_memory_allocated() / 2**20
-        if reset:
-            torch.cuda.reset_peak_memory_stats()
-        return peak
-    if reset:
-        with open("/proc/self/clear_refs", "w") as file:
-            file.write("5")
-    with open("/proc/self/status") as file:
-        return next(int(line.split()[1]) for line in file if line.startswith("VmHWM:")) / 1024
-
-
 def main():
     import torch
 
-    from bench.random_model import random_qwen3
+    from bench.common import peak_mib, random_qwen3
     from model import Policy, load_hf
     from rollout import VLLMEngine
 
@@ -51,7 +35,7 @@ def main():
     model = sum(tensor.numel() * 2 for tensor in policy.parameters())  # bytes that the engine holds
     seconds, extra = [], []
     for _ in range(args.repeats + 1):
-        before = peak_mib(device, reset=True) and peak_mib(device)
+        before = peak_mib(device, reset=True)
         begun = time.perf_counter()
         engine.sync(policy.named_tensors())
         if device == "cuda":

@@ -38,7 +38,7 @@ def gradient(group, model="arith/base"):
 
 
 def uneven(group):
-    rollout.plan_micro_batches = lambda lengths, budget, world: [[0, 1, 2, 3, 4, 5, 6], [7]]
+    rollout.plan_micro_batches = lambda lengths, budget, world: [[0, 1, 2], [6], [7], [3, 4, 5]]
     result = gradient(group)
     return result | {"own": group.gather(result["own"])}
 

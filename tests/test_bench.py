@@ -66,3 +66,14 @@ def test_weight_sync():
 def test_gpu_on_a_cpu():
     out = bench("bench/gpu.py --engine=torch --layers=2 --width=64 --tokens=16 --prompts=8 --steps=2 --peak=0.05")
     assert re.search(r"^generation: [\d,]+ tokens a second$", out, re.M) and re.search(r"^neither generation nor update: \d+% of the step$", out, re.M)
+
+
+@pytest.mark.slow
+def test_chaos():
+    out = bench("bench/chaos.py --kills=2 --steps=8")
+    assert re.search(r"^2 kills \(.*\); (\d) of \1 runs wrote", out, re.M)
+
+
+@pytest.mark.slow
+def test_long_run():
+    assert re.search(r"^\| resident MiB, mean \| [\d.]+", bench("bench/long_run.py --steps=80"), re.M)

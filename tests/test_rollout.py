@@ -82,7 +82,7 @@ def test_the_policy_never_holds_logits_of_more_than_a_chunk(engine, policy, prom
             logp, _ = policy(ids, mask)
             logp.sum().backward()
     finally:
-        policy.chunk = 256
+        policy.chunk = None
         policy.zero_grad()
     width = policy.hf.config.hidden_size  # the gradient of the head, transposed, is as long
     assert len(logp) > 100 and {n for n in rows if n != width} == {10, len(logp) % 10}

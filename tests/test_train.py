@@ -67,6 +67,9 @@ def test_every_step_logs_the_documented_metrics(tmp_path):
     vectors = [f"bins/{x}" for x in "share weight rollouts reward signal_error signal_variance signal_nll signal_surrogate".split()]
     with open(tmp_path / "run" / "metrics.jsonl") as file:
         records = [json.loads(line) for line in file]
+    assert records[0]["approx_kl"] != 0  # two updates: the second is off policy
+    [single] = run(tmp_path / "single", "--updates_per_step=1", steps=1)
+    assert single["approx_kl"] == single["clipfrac"] == 0.0  # one update: on policy to the bit
     for m in records:
         assert all(isinstance(m[k], (int, float)) for k in scalars)
         assert all(len(m[k]) == 10 for k in vectors)
@@ -111,7 +114,7 @@ def test_adversaries_without_strength_are_plain_grpo_to_the_last_digit(tmp_path)
 # ---------- resume ----------
 
 def test_six_steps_equal_three_and_resume_and_three(tmp_path):
-    both = ["config/arith_gdro.py", "--prompts_per_step=256", "--eval_every=2", "--save_every=3", "--samples_every=1", "--eval_samples=2", "--passk=2", "--n_rollouts=2", "--n_max=4"]
+    both = ["config/arith_gdro.py", "--prompts_per_step=256", "--eval_every=2", "--save_every=3", "--samples_every=1", "--eval_samples=2", "--passk=2", "--n_rollouts=2", "--n_max=4", "--activation_checkpointing=true"]
     run(tmp_path / "whole", *both, steps=6, tiny=[])
     run(tmp_path / "parts", *both, steps=3, tiny=[])
     run(tmp_path / "parts", *both, "--resume=auto", steps=6, tiny=[])
@@ -144,10 +147,10 @@ def test_a_checkpoint_that_was_never_finished_is_ignored(tmp_path, monkeypatch):
     run(out, "--save_every=2", steps=2)
 
     def die(*args):
-        raise OSError("disk full")
+        raise RuntimeError("killed")
 
     monkeypatch.setattr(runfolder, "save_weights", die)
-    with pytest.raises(OSError):
+    with pytest.raises(RuntimeError):
         run(out, "--save_every=2", "--resume=auto", steps=4)
     monkeypatch.undo()
     assert open(out / "ckpt" / "latest").read() == "step_000002"
@@ -467,6 +470,21 @@ def test_an_update_with_a_broken_gradient_is_skipped_and_the_third_in_a_row_stop
         assert "this update is skipped (1 in a row, stops at 3)" in capsys.readouterr().out
         policy, _ = load_policy(f"{tmp_path}/run/hf", Group(Config()))
         assert all(torch.isfinite(p).all() for p in policy.parameters())
+
+
+def test_a_run_whose_updates_were_all_skipped_can_be_resumed(tmp_path, monkeypatch):
+    clip = torch.nn.utils.clip_grad_norm_
+    with monkeypatch.context() as broken:
+        broken.setattr(torch.nn.utils, "clip_grad_norm_", lambda parameters, most: clip(parameters, most) * float("nan"))
+        run(tmp_path / "run", "--save_every=1", steps=1)
+    assert [m["skipped_updates"] for m in run(tmp_path / "run", "--save_every=1", "--resume=auto", steps=2)] == [2, 0]
+
+
+def test_weights_in_several_files_resume_alike(tmp_path, monkeypatch):
+    monkeypatch.setattr("model.FILE_BYTES", 300_000)
+    run(tmp_path / "run", "--save_every=2", steps=2)
+    assert len(os.listdir(tmp_path / "run" / "ckpt" / "step_000002" / "weights")) > 3
+    assert run(tmp_path / "run", "--resume=auto", steps=4) == run(tmp_path / "whole", steps=4)
 
 
 def test_truncated_training_samples_are_refused():

@@ -1,4 +1,4 @@
-"""Random Qwen3 models for measurements: what a weight is does not matter to speed."""
+"""What several measurements share: random models (what a weight is does not matter to speed), and peak memory."""
 from arith.make_base import make_tokenizer
 
 
@@ -16,3 +16,18 @@ def random_qwen3(path, layers=4, width=128, vocabulary=2048, dtype="float32"):
     Qwen3ForCausalLM(config).to(getattr(torch, dtype)).save_pretrained(path)
     tokenizer.save_pretrained(path)
     return path
+
+
+def peak_mib(device, reset=False):
+    """Peak memory of this process in MiB since the last reset: the GPU's, or resident (Linux resets it on request)."""
+    import torch
+
+    if reset and device == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+    elif reset:
+        with open("/proc/self/clear_refs", "w") as file:
+            file.write("5")
+    if device == "cuda":
+        return torch.cuda.max_memory_allocated() / 2**20
+    with open("/proc/self/status") as file:
+        return next(int(line.split()[1]) for line in file if line.startswith("VmHWM:")) / 1024
