@@ -321,7 +321,8 @@ def train(cfg, stop, group):
                 for name, value in stats.items():
                     totals[name] += micro.sums(value).sum() / tokens
             if update is updates[0]:
-                entropy, mismatch = group.sum(sum(np.array([m.sums(m.entropy).sum(), m.sums((m.old - m.engine).abs()).sum()]) for m in micros)) / tokens
+                apart = sum(micro.sums((micro.old - micro.engine).abs()).sum() for micro in micros)
+                entropy, mismatch = group.sum([sum(micro.sums(micro.entropy).sum() for micro in micros), apart]) / tokens
                 check_mismatch(mismatch)
             grad_norms.append(full(torch.nn.utils.clip_grad_norm_(policy.parameters(), cfg.grad_clip)).item())
             if np.isfinite(grad_norms[-1]):
@@ -329,7 +330,8 @@ def train(cfg, stop, group):
                 broken = 0
             else:  # the same on every rank: the norm is global
                 broken += 1
-                give_up_after(3, broken, step, grad_norms[-1], run, [(uids[r.prompt_id], r.text, r.reward, advantages[i], weights[r.prompt_id]) for i, r in enumerate(rollouts)])
+                batch_of_step = [(uids[r.prompt_id], r.text, r.reward, advantages[i], weights[r.prompt_id]) for i, r in enumerate(rollouts)]
+                give_up_after(3, broken, step, grad_norms[-1], run, batch_of_step)
         memory |= free_mib(group, "update")
         *reduced, asked = group.sum([*totals.values(), *sequence_loss, stop.asked])  # the step's statistics, all at once
         totals, sequence_loss = dict(zip(totals, reduced)), np.array(reduced[len(totals) :])

@@ -113,3 +113,25 @@ def test_both_snippets_run_as_written_and_learn(tmp_path):
     with open(tmp_path / "run" / "eval.jsonl") as file:
         first, last = [json.loads(line) for line in file]
     assert list(first["groups"]) == ["0", "4", "8"] and last["mean@8"] > first["mean@8/interval"][1]
+
+
+@pytest.mark.parametrize("world", ["arith", "letters"])
+def test_the_report_is_the_kept_one(world):
+    """The table is what the command prints, and every gain with an interval in the text is in one of the tables."""
+    table = subprocess.run([sys.executable, "bench/arms.py", f"--read=bench/results/{world}.json"], capture_output=True, text=True, check=True).stdout
+    assert table in README and len(table.splitlines()) == 2 + 22 and all(" 8 " in line for line in table.splitlines()[2:])
+    tables = README.split("<!-- arith -->")[1].split("## The algorithm")[0]
+    text = README.split("## What was found")[1].split("<!-- arith -->")[0]
+    gains = re.findall(r"([+-][\d.]+) % (\[[+-][\d.]+, [+-][\d.]+\])", text)
+    assert len(gains) >= 6 and all(f"{gain} {interval}" in tables for gain, interval in gains)
+
+
+def test_the_figures_can_be_drawn_again(tmp_path):
+    with open("Makefile") as file:
+        commands = re.findall(r"^\t\$\(PY\) (plot\.py bench/results.*|plot\.py gains.*)$", file.read(), re.M)
+    shutil.copytree("bench/results", tmp_path / "bench" / "results", ignore=shutil.ignore_patterns("*.png"))
+    for command in commands:
+        script, *arguments = command.split()
+        subprocess.run([sys.executable, os.path.abspath(script), *arguments], cwd=tmp_path, check=True, capture_output=True)
+    drawn = [path for path in re.findall(r"\]\((bench/results/[^)]+\.png)\)", README)]
+    assert len(drawn) == 5 and all(os.path.getsize(tmp_path / path) > 10_000 for path in drawn)
