@@ -191,6 +191,7 @@ class RunFolder:
                 if (lines := len(self.read("metrics.jsonl"))) < step:
                     print(f"warning: {self.path('metrics.jsonl')} has {lines} lines of the {step} steps done: the others are lost, the checkpoint is not")
 
+        self.group.barrier()  # nobody writes before all have looked
         self.group.on_master(write)
         evaluated = step > 0 and (step % self.eval_every_before == 0 or step == steps)
         for name, end in {"metrics.jsonl": step, "samples.jsonl": step, "eval.jsonl": step + evaluated}.items() if self.group.master else ():

@@ -21,7 +21,7 @@ def test_a_step_equals_its_dense_recomputation(tmp_path, monkeypatch, loss_agg, 
     def noisy(self, *arguments):
         rng, seen["rollouts"] = np.random.default_rng(0), generate(self, *arguments)
         for r in seen["rollouts"]:
-            r.engine_logprobs = [x + 0.15 * rng.standard_normal() for x in r.engine_logprobs]
+            r.engine_logprobs = [min(x + 0.15 * rng.standard_normal(), 0.0) for x in r.engine_logprobs]
         return seen["rollouts"]
 
     def listen(correct, counts, success_rate, prompt_loss):
