@@ -89,7 +89,7 @@ class DifficultyClassifier:
 
     def counts(self, uids):
         """Remembered right and wrong rollouts of each prompt -> two float arrays [P]."""
-        right, n = self.visits[self.rows(uids)].sum(axis=1).T.astype(float)
+        right, n = np.einsum("pvc->cp", self.visits[self.rows(uids)]).astype(float)
         return right, n - right
 
     def success_rate(self, uids):

@@ -30,22 +30,23 @@ class Policy(torch.nn.Module):
     """Wraps a Hugging Face causal LM. Everything that trains or scores tokens goes through `forward`, so that this module is
     the one place to shard: FSDP wraps the decoder layers of `hf.base_model`, then this module as the root."""
 
-    def __init__(self, hf, temperature=1.0, chunk=None):
+    block = 4096  # entries of the vocabulary whose logits exist at a time
+
+    def __init__(self, hf, temperature=1.0):
         super().__init__()
-        self.hf, self.temperature, self.chunk = hf, temperature, chunk
+        self.hf, self.temperature = hf, temperature
 
     def forward(self, input_ids, response_mask):
         """Log-probability and entropy (nats) of every response token at the sampling temperature.
 
         input_ids [B, S] are right-padded: causal attention never looks at padding from the left, so no mask is needed.
         response_mask [B, S] is True on response tokens. -> two float32 tensors [T], T response tokens, row after row;
-        entropy carries no gradient. Logits exist for `chunk` tokens at a time."""
+        entropy carries no gradient. Logits exist for `block` entries of the vocabulary at a time."""
         hidden = self.hf.base_model(input_ids=input_ids, use_cache=False).last_hidden_state
         predicts = response_mask[:, 1:]  # the hidden state at t - 1 predicts token t
         hidden, targets = hidden[:, :-1][predicts], input_ids[:, 1:][predicts]  # [T, D], [T]
         head = self.hf.get_output_embeddings()
-        chunk = self.chunk or (1024 if hidden.is_cuda else 256)  # in bfloat16 more chunks would round the head's gradient more often
-        return TokenLogprobs.apply(hidden, head.weight, getattr(head, "bias", None), targets, self.temperature, chunk)
+        return TokenLogprobs.apply(hidden, head.weight, getattr(head, "bias", None), targets, self.temperature, self.block)
 
     def named_tensors(self):
         """(name, full tensor) of every weight under its Hugging Face name; tied weights come under each of their names, as engines want.
@@ -54,50 +55,59 @@ class Policy(torch.nn.Module):
             yield name.removeprefix("hf."), full(tensor)
 
 
-def scaled_logits(hidden, weight, bias, temperature):
-    logits = torch.nn.functional.linear(hidden, weight, bias).float()
+def scaled_logits(hidden, weight, bias, temperature, part=slice(None)):
+    logits = torch.nn.functional.linear(hidden, weight[part], None if bias is None else bias[part]).float()
     return logits if temperature == 1 else logits.div_(temperature)
 
 
 class TokenLogprobs(torch.autograd.Function):
     """Log-probability and entropy (nats) of `targets` [T] under softmax((hidden [T, D] @ weight [V, D].T + bias) / temperature) -> two float32 [T].
-    Logits exist for `chunk` tokens at a time: dropped in the forward pass, made again in the backward pass and turned into their gradient in place."""
+    Logits exist for `block` entries of the vocabulary at a time: dropped in the forward pass, made again in the backward pass and turned into their gradient in place."""
 
     @staticmethod
-    def forward(ctx, hidden, weight, bias, targets, temperature, chunk):
-        logz, logp, entropy = (hidden.new_empty(len(hidden), dtype=torch.float32) for _ in range(3))
-        for start in range(0, len(hidden), chunk):
-            rows = slice(start, start + chunk)
-            logits = scaled_logits(hidden[rows], weight, bias, temperature)  # [chunk, V]
-            top = logits.amax(-1)
-            p = logits.sub_(top[:, None]).exp()  # not normalised
-            total = p.sum(-1)
-            logz[rows] = top + total.log()
-            logp[rows] = logits.gather(-1, targets[rows, None]).squeeze(-1) - total.log()
-            entropy[rows] = total.log() - torch.bmm(p[:, None], logits[..., None]).flatten() / total
+    def forward(ctx, hidden, weight, bias, targets, temperature, block):
+        top = hidden.new_full((len(hidden),), -torch.inf, dtype=torch.float32)
+        total, expected, target_logit = (torch.zeros_like(top) for _ in range(3))  # relative to `top`: sum of exp(logit), and of exp(logit) * logit
+        for part, rows, columns in blocks(len(weight), targets, block):
+            logits = scaled_logits(hidden, weight, bias, temperature, part)  # [T, block]
+            target_logit[rows] = logits[rows, columns]
+            before, top = top, torch.maximum(top, logits.amax(-1))
+            shrink, p = (before - top).exp(), (logits - top[:, None]).exp_()
+            total = total * shrink + p.sum(-1)
+            expected = expected * shrink + torch.bmm(p[:, None], logits[..., None]).flatten()
+            del logits, p  # before the next block's
+        logz = top + total.log()
+        entropy = logz - expected / total
         ctx.save_for_backward(hidden, weight, bias, targets, logz)
-        ctx.temperature, ctx.chunk = temperature, chunk
+        ctx.temperature, ctx.block = temperature, block
         ctx.mark_non_differentiable(entropy)
-        return logp, entropy
+        return (target_logit - top) - total.log(), entropy
 
     @staticmethod
     def backward(ctx, grad, _):
         hidden, weight, bias, targets, logz = ctx.saved_tensors
         grad = grad / ctx.temperature
-        d_hidden, d_weight = torch.empty_like(hidden), torch.zeros_like(weight) if ctx.needs_input_grad[1] else None
-        d_bias = torch.zeros_like(bias) if ctx.needs_input_grad[2] else None
-        for start in range(0, len(hidden), ctx.chunk):
-            rows = slice(start, start + ctx.chunk)
-            d_logits = scaled_logits(hidden[rows], weight, bias, ctx.temperature)
-            d_logits.sub_(logz[rows, None]).exp_().mul_(-grad[rows, None])  # grad * (one-hot - p)
-            d_logits.scatter_add_(-1, targets[rows, None], grad[rows, None])
+        d_hidden = torch.zeros_like(hidden, dtype=torch.float32)  # many small terms: too many for a sum in bfloat16
+        d_weight, d_bias = (torch.empty_like(x) if needed else None for x, needed in zip((weight, bias), ctx.needs_input_grad[1:3]))
+        for part, rows, columns in blocks(len(weight), targets, ctx.block):
+            d_logits = scaled_logits(hidden, weight, bias, ctx.temperature, part)
+            d_logits.sub_(logz[:, None]).exp_().mul_(-grad[:, None])  # grad * (one-hot - p)
+            d_logits[rows, columns] += grad[rows]
             d_logits = d_logits.to(hidden.dtype)
-            d_hidden[rows] = d_logits @ weight
+            d_hidden += d_logits @ weight[part]
             if d_weight is not None:
-                d_weight.addmm_(d_logits.T, hidden[rows])
+                torch.mm(d_logits.T, hidden, out=d_weight[part])
             if d_bias is not None:
-                d_bias += d_logits.sum(0)
-        return d_hidden, d_weight, d_bias, None, None, None
+                d_bias[part] = d_logits.sum(0)
+            del d_logits
+        return d_hidden.to(hidden.dtype), d_weight, d_bias, None, None, None
+
+
+def blocks(vocabulary, targets, block):
+    """Cut the vocabulary -> for each block its slice, the rows whose target lies in it, and where in it."""
+    for start in range(0, vocabulary, block):
+        rows = ((targets >= start) & (targets < start + block)).nonzero().squeeze(-1)
+        yield slice(start, start + block), rows, targets[rows] - start
 
 
 def full(tensor):
@@ -335,12 +345,12 @@ def memory_gib(parameters, config, cfg, shards):
     """GiB that one of the `shards` GPUs of a host needs while vLLM generates and while the policy updates, by arithmetic: an estimate to plan with.
 
     Sharded: float32 weights, two moments, gradients (update only) and the reference of the KL term. Not sharded: vLLM's bfloat16 weights and
-    cache (generation only); one layer and the embeddings gathered in bfloat16, a micro-batch's activations, the logits of a chunk (update only)."""
+    cache (generation only); one layer and the embeddings gathered in bfloat16, a micro-batch's activations, the logits of a block (update only)."""
     layers, width, inner, vocabulary = config.num_hidden_layers, config.hidden_size, config.intermediate_size, config.vocab_size
     kept = (12 + 4 * (cfg.kl_coef > 0)) * parameters / shards
     layer = cfg.tokens_per_micro_batch * (8 * width + 4 * inner) * 2
     activations = layer + layers * cfg.tokens_per_micro_batch * width * 2 if cfg.activation_checkpointing else layers * layer
     gathered = 2 * (2 * vocabulary * width + parameters / layers)
-    logits = 3 * 4 * 1024 * vocabulary + 2 * vocabulary * width  # and the head's gradient
+    logits = 3 * 4 * cfg.tokens_per_micro_batch * Policy.block + 2 * vocabulary * width  # and the head's gradient
     generate = kept + 2 * parameters + cfg.kv_cache_gib * 2**30
     return generate / 2**30, (kept + 4 * parameters / shards + gathered + activations + logits) / 2**30

@@ -262,11 +262,11 @@ def train(cfg, stop, group):
         index = prompts_of_step(cfg.seed, step, P, len(problems))
         batch = [problems[i] for i in index]
         uids = [p.uid for p in batch]
-        bins = classifier.bins(uids)  # [P], fixed for the step
+        bins, success_rate = classifier.bins(uids), classifier.success_rate(uids)  # [P], fixed for the step
         unseen = np.mean([uid not in classifier.row for uid in uids])
 
         # ---------- 2 allocate: rollouts of each prompt, P * n_rollouts in all ----------
-        counts = rollout_adversary.allocate(bins, classifier.success_rate(uids)) if cfg.rollout_gdro else np.full(P, cfg.n_rollouts)
+        counts = rollout_adversary.allocate(bins, success_rate) if cfg.rollout_gdro else np.full(P, cfg.n_rollouts)
 
         # ---------- 3 generate: with the policy as it is now ----------
         check_agreement(group, step, uids, counts)
@@ -290,7 +290,7 @@ def train(cfg, stop, group):
         prompt_id = np.array([r.prompt_id for r in rollouts])  # [N]
         lengths = np.array([len(r.response_ids) for r in rollouts])  # [N]
         advantages = group_advantages(prompt_id, rewards, cfg.adv_clip)  # [N]
-        weights = prompt_adversary.weights(bins, classifier.success_rate(uids)) if cfg.prompt_gdro else np.ones(P)  # [P]
+        weights = prompt_adversary.weights(bins, success_rate) if cfg.prompt_gdro else np.ones(P)  # [P]
 
         # ---------- 6 update: old log-probabilities, then one optimizer step a part of the prompts ----------
         updates = plan_updates(rollouts, P, cfg.updates_per_step, cfg.tokens_per_micro_batch, group.device, group.rank, group.world)

@@ -28,9 +28,9 @@ def seconds_of_a_step(classifier, prompts, rollouts, uids, rate, rng):
     index = rng.choice(len(uids), prompts, replace=prompts > len(uids))
     uids, rate = [uids[i] for i in index], rate[index]
     begun = time.perf_counter()
-    bins = classifier.bins(uids)
-    counts = rollouts.allocate(bins, classifier.success_rate(uids))
-    weights = PROMPT.weights(bins, classifier.success_rate(uids))
+    bins, success_rate = classifier.bins(uids), classifier.success_rate(uids)
+    counts = rollouts.allocate(bins, success_rate)
+    weights = PROMPT.weights(bins, success_rate)
     spent = time.perf_counter() - begun
     assert counts.sum() == 4 * prompts and weights.min() > 0
     correct = rng.binomial(counts, rate)

@@ -65,27 +65,24 @@ def test_engine_logprobs_equal_the_trainers_at_any_temperature(engine, policy, p
         assert entropy.min() >= 0
 
 
-def test_the_policy_never_holds_logits_of_more_than_a_chunk(engine, policy, prompts):
+def test_the_policy_never_holds_logits_of_more_than_a_block(engine, policy, prompts, monkeypatch):
     ids, mask = pad_batch(engine.generate(prompts, seeds_for(prompts), Sampling(9)))
-    vocabulary, rows = policy.hf.config.vocab_size, []
+    tokens, vocabulary, columns = int(mask.sum()), policy.hf.config.vocab_size, []
+    assert tokens > 100 and vocabulary % 12 > 1
 
     class Watch(TorchDispatchMode):
         def __torch_dispatch__(self, func, types, args=(), kwargs=None):
             out = func(*args, **(kwargs or {}))
-            if isinstance(out, torch.Tensor) and out.ndim > 1 and out.shape[-1] == vocabulary and out.dtype == torch.float32:
-                rows.append(out.numel() // vocabulary)
+            if isinstance(out, torch.Tensor) and out.numel() > 1 and out.shape[0] == tokens and out.ndim > 1:
+                columns.append(out.numel() // tokens)
             return out
 
-    policy.chunk = 10
-    try:
-        with Watch():
-            logp, _ = policy(ids, mask)
-            logp.sum().backward()
-    finally:
-        policy.chunk = None
-        policy.zero_grad()
-    width = policy.hf.config.hidden_size  # the gradient of the head, transposed, is as long
-    assert len(logp) > 100 and {n for n in rows if n != width} == {10, len(logp) % 10}
+    monkeypatch.setattr(policy, "block", 12)
+    with Watch():
+        logp, _ = policy(ids, mask)
+        logp.sum().backward()
+    policy.zero_grad()
+    assert set(columns) - {1, policy.hf.config.hidden_size} == {12, vocabulary % 12}
 
 
 @pytest.mark.parametrize("bias", [False, True])
@@ -96,8 +93,8 @@ def test_log_probabilities_and_gradients_are_those_of_all_logits_at_once(bias, t
     inputs = [x.requires_grad_() for x in (hidden, weight, *([torch.randn(31)] if bias else []))]
     full = (torch.nn.functional.linear(*inputs) / temperature).log_softmax(-1)
     expected = torch.autograd.grad(full.gather(-1, targets[:, None]).squeeze(-1), inputs, grad)
-    for chunk in (5, 23, 100):
-        logp, entropy = TokenLogprobs.apply(*(inputs if bias else [*inputs, None]), targets, temperature, chunk)
+    for block in (5, 31, 100):
+        logp, entropy = TokenLogprobs.apply(*(inputs if bias else [*inputs, None]), targets, temperature, block)
         torch.testing.assert_close(logp, full.gather(-1, targets[:, None]).squeeze(-1), atol=1e-5, rtol=1e-5)
         torch.testing.assert_close(entropy, -(full.exp() * full).sum(-1), atol=1e-5, rtol=1e-5)
         for ours, theirs in zip(torch.autograd.grad(logp, inputs, grad), expected, strict=True):
