@@ -126,7 +126,11 @@ class Group:
         if self.device == "cpu":
             torch.set_num_threads(cfg.cpu_threads)
         self.rank, self.world, self.shards, self.mesh, self.opened = 0, 1, 1, None, False
-        if self.device == "cuda" and "RANK" not in os.environ:
+        if os.environ.get("WORLD_SIZE") == os.environ.get("LOCAL_WORLD_SIZE"):  # one host: nothing needs to listen beyond loopback
+            for key, value in {"GLOO_SOCKET_IFNAME": "lo", "NCCL_SOCKET_IFNAME": "lo", "VLLM_HOST_IP": "127.0.0.1"}.items():
+                os.environ.setdefault(key, value)
+        alone = self.device == "cuda" and "RANK" not in os.environ
+        if alone:
             with socket.socket() as free:
                 free.bind(("127.0.0.1", 0))
                 os.environ |= {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1",
@@ -137,7 +141,7 @@ class Group:
             torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
         if not dist.is_initialized():
             timeout = timedelta(seconds=cfg.collective_timeout)
-            store, rank, world = next(dist.rendezvous("env://", timeout=timeout))
+            store, rank, world = (dist.HashStore(), 0, 1) if alone else next(dist.rendezvous("env://", timeout=timeout))
             # after a restart torchrun's store still has the dead processes' addresses: keep attempts apart
             store = dist.PrefixStore("attempt_" + os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"), store)
             dist.init_process_group("cpu:gloo,cuda:nccl" if self.device == "cuda" else "gloo", store=store, rank=rank, world_size=world, timeout=timeout)

@@ -53,7 +53,7 @@ def ours(folder, args):
                 "--max_prompt_len=32", f"--max_response_len={args.tokens}", "--kl_coef=0", "--lr=1e-6", "--save_every=100000", f"--out_dir={folder}/run"])
     with open(os.path.join(folder, "run", "metrics.jsonl")) as file:
         metrics = [json.loads(line) for line in file]
-    return ends, {phase: float(np.median([m["time/" + phase] for m in metrics[WARM:]])) for phase in PHASES}, float(np.mean([m["response_len"] for m in metrics]))
+    return ends, {phase: float(np.mean([m["time/" + phase] for m in metrics[WARM:]])) for phase in PHASES}, float(np.mean([m["response_len"] for m in metrics]))
 
 
 def trl(folder, args):
@@ -103,7 +103,7 @@ def main():
             peak = peak_mib(args.device)
             if args.device == "cpu":  # our grading worker too
                 peak += resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
-            print(json.dumps({"samples_per_s": args.prompts * args.rollouts / float(np.median(seconds)), "step": float(np.median(seconds)), "mib": peak, "phases": phases, "length": length}))
+            print(json.dumps({"samples_per_s": args.prompts * args.rollouts / float(np.median(seconds)), "step": float(np.mean(seconds)), "mib": peak, "phases": phases, "length": length}))
         return
     results = {side: [] for side in ([args.only] if args.only else ["trl", "ours"])}
     for _ in range(args.repeats):
@@ -124,8 +124,9 @@ def main():
         memory = [a["mib"] / b["mib"] for a, b in zip(results["ours"], results["trl"])]
         print(f"ours: {np.median(speed):.2f} times the samples a second ({min(speed):.2f} - {max(speed):.2f}), {np.median(memory):.2f} times the memory")
     if "ours" in results:
-        share = {phase: np.median([100 * run["phases"][phase] / run["step"] for run in results["ours"]]) for phase in PHASES}
-        print("a step of ours: " + ", ".join(f"{phase} {value:.1f} %" for phase, value in share.items()) + f", rest {100 - sum(share.values()):.1f} %")
+        for run in results["ours"]:
+            run["phases"]["rest"] = run["step"] - sum(run["phases"].values())
+        print("a step of ours: " + ", ".join(f"{phase} {np.median([100 * run['phases'][phase] / run['step'] for run in results['ours']]):.1f} %" for phase in (*PHASES, "rest")))
 
 
 if __name__ == "__main__":

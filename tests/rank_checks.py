@@ -51,6 +51,14 @@ def disagree(group):
         return {"error": str(error)}
 
 
+def listening(group):
+    """Addresses on which any rank's process listens, as /proc writes them."""
+    with open("/proc/net/tcp") as four, open("/proc/net/tcp6") as six:
+        sockets = {line.split()[9]: line.split()[1].split(":")[0] for line in four.readlines()[1:] + six.readlines()[1:] if line.split()[3] == "0A"}
+    links = [os.readlink(f"/proc/self/fd/{number}") for number in os.listdir("/proc/self/fd") if os.path.lexists(f"/proc/self/fd/{number}")]
+    return {"addresses": group.gather([sockets[link[8:-1]] for link in links if link[8:-1] in sockets]), "interface": os.environ.get("GLOO_SOCKET_IFNAME")}
+
+
 def export(group):
     """Sharded start, names and export of the models in MODELS."""
     found = {}
@@ -86,7 +94,7 @@ if __name__ == "__main__":
     if "PER_HOST" in os.environ:  # as if the ranks were on several hosts
         os.environ["LOCAL_WORLD_SIZE"] = os.environ["PER_HOST"]
     group = Group(Config(collective_timeout=60))
-    result = {"gradient": gradient, "uneven": uneven, "disagree": disagree, "export": export, "greedy": greedy, "sync": sync}[sys.argv[1]](group)
+    result = {"gradient": gradient, "uneven": uneven, "disagree": disagree, "listening": listening, "export": export, "greedy": greedy, "sync": sync}[sys.argv[1]](group)
     if group.rank == group.world - 1:
         torch.save(result, sys.argv[2])
     group.close()

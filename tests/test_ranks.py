@@ -77,6 +77,13 @@ def test_ranks_that_disagree_are_named(tmp_path):
 
 
 @pytest.mark.slow
+def test_ranks_of_one_host_listen_on_loopback_only(tmp_path):
+    found = check(2, "listening", tmp_path / "one.pt")
+    assert found["interface"] == "lo" and set(found["addresses"]) == {"0100007F"}
+    assert check(2, "listening", tmp_path / "two.pt", PER_HOST="1")["interface"] is None
+
+
+@pytest.mark.slow
 def test_two_ranks_give_the_metrics_of_one_and_either_resumes_the_other(tmp_path):
     """Fifteen steps: the second epoch, so that the adversaries act. Then one more step on the other number of ranks."""
     arguments = ["config/arith_gdro.py", "--eval_every=15", "--save_every=15", "--steps=15", "--eval_samples=2", "--passk=2"]

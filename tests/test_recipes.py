@@ -73,5 +73,5 @@ def test_the_memory_arithmetic_adds_up(capsys):
     generate, update = memory_gib(parameters, shape, cfg, 8)
     assert generate == pytest.approx(parameters * (16 / 8 + 2) / 2**30 + 24)
     assert memory_gib(parameters, shape, cfg, 1)[0] - generate == pytest.approx(parameters * 14 / 2**30)
-    activations = 16384 * (2 * 36 * 4096 + 2 * (8 * 4096 + 4 * 12288)) + 3 * 4 * 1024 * 151936 + 2 * 151936 * 4096 + 2 * (2 * 151936 * 4096 + parameters / 36)
+    activations = 16384 * (2 * 36 * 4096 + 2 * (8 * 4096 + 4 * 12288)) + 3 * 4 * 16384 * 4096 + 2 * 151936 * 4096 + 2 * (2 * 151936 * 4096 + parameters / 36)
     assert update == pytest.approx((parameters * 20 / 8 + activations) / 2**30)
