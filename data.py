@@ -104,7 +104,7 @@ def load_problems(spec, split="train", data_dir="problems"):
             raise UsageError(f"{spec}: {placed[0]} is there and goes before the hub, so {idle[0]}= has no effect: remove the key or the file")
         rows = read_rows(placed[0]) if placed else hub_rows(dataclasses.replace(known, **{k: v for k, v in keys.items() if k in ("config", "revision")}), part, stem)
         columns = {key: keys.get(key) or getattr(known, key) for key in COLUMNS}
-        prepare, needs = known.prepare, known.needs or (known.prompt, known.answer)
+        prepare, needs = known.prepare, known.needs or (columns["prompt"], columns["answer"])
     elif name.endswith(SUFFIXES):
         if idle := [key for key in ("config", "split", "revision") if key in keys]:
             raise UsageError(f"{spec}: {idle[0]}= means nothing for a file: remove it")
@@ -118,6 +118,9 @@ def load_problems(spec, split="train", data_dir="problems"):
         columns = {key: keys.get(key) or next((c for c in candidates if c in have), "") for key, candidates in COLUMNS.items()}
         if (columns["prompt"], columns["answer"]) == (HUB["dapo"].prompt, HUB["dapo"].answer):  # a copy of it, or laid out like it
             prepare, needs = plain_dapo, ("prompt", "solution")
+    for key in ("id", "group"):
+        if key in keys and not any(keys[key] in row for row in rows if isinstance(row, dict)):
+            raise UsageError(f"{spec}: no row has a column {keys[key]!r}: correct {key}={keys[key]}, or leave it out")
     return problems_of(rows, columns, prepare, needs, spec)
 
 
@@ -264,7 +267,7 @@ def load_set(spec, split, cfg, tokenizer):
         if not tokenizer.chat_template:
             raise UsageError("template=chat, but the model's tokenizer has no chat template: --template=boxed")
         prompts = [tokenizer.apply_chat_template([{"role": "user", "content": p}], tokenize=False, add_generation_prompt=True) for p in prompts]
-    ids = [tokenizer(p, add_special_tokens=template != "chat")["input_ids"] for p in prompts]
+    ids = [tokenizer(p, add_special_tokens=template != "chat", verbose=False)["input_ids"] for p in prompts]
     keep = [i for i, tokens in enumerate(ids) if 0 < len(tokens) <= cfg.max_prompt_len]
     if not keep:
         raise UsageError(f"{spec}: every prompt is longer than max_prompt_len={cfg.max_prompt_len} tokens (the shortest has {min(map(len, ids))}, template included); raise it")

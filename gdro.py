@@ -289,10 +289,11 @@ class RolloutGDRO:
         self.price = float(np.clip(self.price + self.dual_lr * (counts.mean() - self.n_mean), 0, self.price_max))
 
     def state_dict(self):
-        return {"loss": self.loss.tolist(), "price": self.price}
+        return {"loss": self.loss.tolist(), "price": self.price, "rule": self.rule}
 
     def load_state_dict(self, state):
         loss = np.array(state["loss"], float)
         if loss.shape != self.loss.shape:
             raise ValueError(f"a saved state of {' x '.join(map(str, loss.shape))} bins and arms does not fit {' x '.join(map(str, self.loss.shape))}: use the n_bins, n_min and n_max it was saved with")
-        self.loss, self.price = loss, float(state["price"])
+        self.loss = loss
+        self.price = float(state["price"]) if state["rule"] == self.rule else 0.0  # a gain is no mu, when a fork changes the rule

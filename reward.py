@@ -68,7 +68,7 @@ def respond(grader, task):
 def examples(grader, answer):
     """A right response to a real answer, then some that are not."""
     make = getattr(grader, "example", lambda answer: answer)
-    return [make(answer), make("zebra"), ""] + ([make(str(int(answer) + 1))] if re.fullmatch(r"-?\d{1,15}", answer) else [])
+    return [make(answer), make("zebra" if answer.strip() != "zebra" else "giraffe"), ""] + ([make(str(int(answer) + 1))] if re.fullmatch(r"-?\d{1,15}", answer) else [])
 
 
 # ---------- graders in processes of their own ----------

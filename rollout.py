@@ -378,12 +378,11 @@ def plan_updates(rollouts, n_prompts, n_updates, budget, device="cpu", rank=0, w
     """This rank's micro-batches of the step, planned once and used by every pass -> for each optimizer
     step, which takes its n_prompts / n_updates prompts with all their rollouts, a list of MicroBatch, equally long on all ranks."""
     part = n_prompts // n_updates
-    updates = []
+    updates, shortest = [], min(range(len(rollouts)), key=lambda i: len(rollouts[i].prompt_ids) + len(rollouts[i].response_ids))
     for update in range(n_updates):
         index = [i for i, r in enumerate(rollouts) if r.prompt_id // part == update]
         lengths = [len(rollouts[i].prompt_ids) + len(rollouts[i].response_ids) for i in index]
         plan = plan_micro_batches(lengths, budget, world)
         micros = [MicroBatch([index[j] for j in rows], rollouts, device) for rows in plan[rank::world]]
-        shortest = min(range(len(rollouts)), key=lambda i: len(rollouts[i].prompt_ids) + len(rollouts[i].response_ids))
         updates.append(micros + [MicroBatch([shortest], rollouts, device, idle=True) for _ in range(-(-len(plan) // world) - len(micros))])
     return updates

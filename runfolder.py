@@ -24,7 +24,7 @@ FREE_ON_RESUME = {"out_dir", "resume", "steps", "eval_every", "save_every", "kee
 ROUNDING = {"device", "cpu_threads", "kv_cache_gib", "eager", "max_num_seqs", "activation_checkpointing", "tokens_per_micro_batch"}
 
 
-SECRET = re.compile(r"(?<![A-Za-z0-9])(?:hf_|sk-)[\w-]{16,}|(?<=://)\S+(?=@)")  # tokens, and user:password of an address
+SECRET = re.compile(r"(?<![A-Za-z0-9])(?:hf_[A-Za-z0-9]{30,}|sk-[\w-]{32,})|(?<=://)\S+(?=@)")  # tokens, and user:password of an address
 
 
 def shown(cfg):
@@ -251,8 +251,7 @@ class RunFolder:
     def load(self, policy, optimizer, parts):
         """Restore everything from the checkpoint -> number of steps done."""
         load_weights(policy, optimizer, self.checkpoint)
-        with open(os.path.join(self.checkpoint, "state.json")) as file:
-            state = json.load(file)
+        state = read_json(os.path.join(self.checkpoint, "state.json"))
         for name, part in parts.items():
             if name in state:  # a fork may switch an adversary on
                 try:

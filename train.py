@@ -6,7 +6,7 @@ $ torchrun --nproc_per_node=2 train.py config/arith_gdro.py                # ove
 $ python train.py --help                                                   # every knob
 """
 # GRPO, and: (1) prompts carry an online difficulty bin; (2) Prompt-GDRO multiplies the advantages by a weight of the bin;
-# (3) Rollout-GDRO gives each bin its own number of rollouts, with the mean fixed. With both off this is plain GRPO, to the bit.
+# (3) Rollout-GDRO moves rollouts between prompts by their bins, with the mean fixed. With both off this is plain GRPO, to the bit.
 #
 # Shapes: P prompts a step, N = P * n_rollouts sequences, T response tokens of a micro-batch (flat, no padding), B bins.
 import dataclasses
@@ -63,8 +63,8 @@ class Config:
     dataset: str = "arith"  # a name (arith, dapo, gsm8k, ...), owner/name of the hub, or a .jsonl, .parquet or .csv file; see data.py
     eval_sets: str = "arith"  # comma-separated, like dataset; empty for none
     data_dir: str = "problems"  # where named sets are looked for before the hub, as math500.jsonl or .parquet or .csv
-    template: str = "auto"  # prompt: bare | boxed: with an instruction | chat: boxed, in the model's chat format | a text with {question}; auto: bare for embedded worlds, else boxed
-    reward: str = "auto"  # exact | math | path.py:function; auto: exact for embedded worlds, else math
+    template: str = "auto"  # prompt: bare | boxed: with an instruction | chat: boxed, in the model's chat format | a text with {question}; auto: bare for embedded worlds and loaders of yours, else boxed
+    reward: str = "auto"  # exact | math | path.py:function; auto: exact for embedded worlds and loaders of yours, else math
     grade_workers: int = 2  # grading processes a rank, except for exact
     grade_timeout: float = 5.0  # seconds an answer may take to grade
     prompts_per_step: int = 64  # P; a multiple of updates_per_step
@@ -121,7 +121,7 @@ class Config:
     arm_eta: float = 0.65  # of exp3p: how sharply arm probabilities follow losses
     arm_gamma: float = 0.01  # of exp3p: share of the uniform distribution mixed in
     arm_ema: float = 0.4  # of exp3p: how fast an arm's loss follows what it is charged
-    dual_lr: float = 0.05  # of exp3p: step of the shadow price (Eq 21)
+    dual_lr: float = 0.05  # of exp3p: step of the shadow price (Eq 21); without effect while every budget is met exactly, as here
 
     def __post_init__(self):
         check_knobs(self, CHOICES, AT_LEAST, WITHIN)

@@ -103,6 +103,11 @@ def test_columns_are_found_by_their_usual_names_or_named_by_key(tmp_path):
         load_problems(path + ":colour=red")
     with pytest.raises(UsageError, match="needs the columns question and final_answer, has"):
         load_problems(path + ":prompt=question")
+    with pytest.raises(UsageError, match="no row has a column 'lvel'"):
+        load_problems(path + ":group=lvel")
+    (tmp_path / "problems").mkdir()
+    write_jsonl(tmp_path / "problems" / "aime24.jsonl", [{"prompt": "1+1", "level": 3}])  # not the set's own columns, but named
+    assert load_problems("aime24:prompt=prompt:answer=level:id=prompt", "eval", str(tmp_path / "problems"))[0][0].answer == "3"
 
 
 def test_repeated_rows_are_kept_once_and_conflicting_ones_dropped_altogether(tmp_path):

@@ -134,6 +134,9 @@ def test_table_1_has_the_papers_columns_and_the_right_gains(tmp_path, capsys):
     evaluation.main([f"--compare={tmp_path}/grpo.json,{tmp_path}/gdro.json"])
     printed = capsys.readouterr().out
     assert "normalised string match" in printed and "68.42 (+44.44%)" in printed and "pass@8 relative" in printed
+    (tmp_path / "arith.json").write_text(json.dumps({"config": {"model": "out/a/hf", "passk": 8}, "problems": {"arith": "same"}, "results": plain}))
+    evaluation.main([f"--compare={tmp_path}/grpo.json,{tmp_path}/arith.json"])
+    assert "Table 1" not in capsys.readouterr().out  # the runs share none of its sets
     assert re.search(r"olympiad: 6 questions.*?mean@8 relative +\+500\.00 %\n +mean@8 difference +\+0\.417 \[", printed, re.S)
     with pytest.raises(SystemExit):
         evaluation.main([f"--compare={tmp_path}/none.json"])

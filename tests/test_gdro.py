@@ -286,6 +286,14 @@ def test_state_survives_json():
     assert np.array_equal(fresh[0].estimate(uids), used[0].estimate(uids))
 
 
+def test_a_fork_with_another_rule_starts_without_a_price():
+    filled, bandits, again = RolloutGDRO(), RolloutGDRO(rule="exp3p"), RolloutGDRO()
+    filled.allocate(np.array([2, 5]), np.array([0.2, 0.5]))
+    bandits.load_state_dict(filled.state_dict())
+    again.load_state_dict(filled.state_dict())
+    assert filled.price > 0 and bandits.price == 0 and again.price == filled.price
+
+
 def test_a_state_of_other_bins_or_arms_is_refused_and_of_a_longer_history_cut():
     for saved, fresh in ((DifficultyClassifier(5), DifficultyClassifier(10)), (PromptGDRO(5), PromptGDRO(10))):
         with pytest.raises(ValueError, match="5 bins does not fit n_bins=10"):

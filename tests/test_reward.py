@@ -212,6 +212,7 @@ def test_a_grader_that_fails_names_the_response(own, body, message):
 
 def test_the_canary_sings_for_a_broken_grader(own):
     Grader("exact").canary("42")
+    Grader("exact").canary("zebra")
     for broken in ("True", "False", "None", "response.startswith(answer[:1])", "response in answer"):
         with pytest.raises(UsageError, match="reward canary"):
             own(f"def score(response, answer): return {broken}").canary("42")

@@ -371,6 +371,10 @@ def test_secrets_in_knobs_are_written_nowhere_and_do_not_hinder_a_resume(tmp_pat
     assert token not in written and token[3:] not in written and "***/base" in written and "https://***@host/x" in written
 
 
+def test_a_path_that_merely_looks_like_a_secret_is_kept():
+    assert runfolder.shown(Config(model="models/hf_qwen3_4b_instruct_v2"))["model"] == "models/hf_qwen3_4b_instruct_v2"
+
+
 def test_pickled_weights_are_not_loaded(tmp_path, capsys):
     shutil.copytree("arith/base", tmp_path / "model")
     (tmp_path / "model" / "model.safetensors").unlink()
