@@ -68,9 +68,9 @@ class TokenLogprobs(torch.autograd.Function):
     def forward(ctx, hidden, weight, bias, targets, temperature, block):
         top = hidden.new_full((len(hidden),), -torch.inf, dtype=torch.float32)
         total, expected, target_logit = (torch.zeros_like(top) for _ in range(3))  # relative to `top`: sum of exp(logit), and of exp(logit) * logit
-        for part, rows, columns in blocks(len(weight), targets, block):
+        for part, inside, column in blocks(len(weight), targets, block):
             logits = scaled_logits(hidden, weight, bias, temperature, part)  # [T, block]
-            target_logit[rows] = logits[rows, columns]
+            target_logit = torch.where(inside, logits.gather(-1, column).squeeze(-1), target_logit)
             before, top = top, torch.maximum(top, logits.amax(-1))
             shrink, p = (before - top).exp(), (logits - top[:, None]).exp_()
             total = total * shrink + p.sum(-1)
@@ -89,10 +89,10 @@ class TokenLogprobs(torch.autograd.Function):
         grad = grad / ctx.temperature
         d_hidden = torch.zeros_like(hidden, dtype=torch.float32)  # many small terms: too many for a sum in bfloat16
         d_weight, d_bias = (torch.empty_like(x) if needed else None for x, needed in zip((weight, bias), ctx.needs_input_grad[1:3]))
-        for part, rows, columns in blocks(len(weight), targets, ctx.block):
+        for part, inside, column in blocks(len(weight), targets, ctx.block):
             d_logits = scaled_logits(hidden, weight, bias, ctx.temperature, part)
             d_logits.sub_(logz[:, None]).exp_().mul_(-grad[:, None])  # grad * (one-hot - p)
-            d_logits[rows, columns] += grad[rows]
+            d_logits.scatter_add_(-1, column, (grad * inside)[:, None])
             d_logits = d_logits.to(hidden.dtype)
             d_hidden += d_logits @ weight[part]
             if d_weight is not None:
@@ -104,10 +104,10 @@ class TokenLogprobs(torch.autograd.Function):
 
 
 def blocks(vocabulary, targets, block):
-    """Cut the vocabulary -> for each block its slice, the rows whose target lies in it, and where in it."""
+    """Cut the vocabulary -> for each block its slice, whether it holds a row's target [T], and at which column [T, 1] (any column where it does not)."""
     for start in range(0, vocabulary, block):
-        rows = ((targets >= start) & (targets < start + block)).nonzero().squeeze(-1)
-        yield slice(start, start + block), rows, targets[rows] - start
+        end = min(start + block, vocabulary)
+        yield slice(start, end), (targets >= start) & (targets < end), (targets - start).clamp(0, end - start - 1)[:, None]
 
 
 def full(tensor):
