@@ -296,4 +296,4 @@ class RolloutGDRO:
         if loss.shape != self.loss.shape:
             raise ValueError(f"a saved state of {' x '.join(map(str, loss.shape))} bins and arms does not fit {' x '.join(map(str, self.loss.shape))}: use the n_bins, n_min and n_max it was saved with")
         self.loss = loss
-        self.price = float(state["price"]) if state["rule"] == self.rule else 0.0  # a gain is no mu, when a fork changes the rule
+        self.price = float(state["price"]) if state.get("rule", self.rule) == self.rule else 0.0  # a gain is no mu, when a fork changes the rule; older states name none
