@@ -24,7 +24,7 @@ from rollout import ENGINES, Sampling, generate_share, make_engine, seed_of
 from runfolder import shown
 
 
-CHOICES = {"engine": ENGINES, "device": ("auto", "cpu", "cuda")}
+CHOICES = {"engine": ENGINES, "device": ("auto", "cpu", "cuda"), "dtype": ("auto", "float32", "bfloat16")}
 AT_LEAST = dict.fromkeys("eval_samples passk max_prompt_len max_response_len max_num_seqs cpu_threads collective_timeout grade_workers".split(), 1) | {"seed": 0}
 WITHIN = {"eval_temperature": (0, 100), "eval_top_p": (1e-6, 1), "eval_top_k": (0, 1e6), "kv_cache_gib": (1e-3, 1e3), "grade_timeout": (0.1, 3600)}
 AT_ONCE = 8192  # samples between two records of an evaluation that can be resumed
@@ -38,7 +38,9 @@ class EvalConfig:
     kv_cache_gib: float = 4.0  # vllm: GiB of key-value cache a rank
     eager: bool = False  # vllm: no CUDA graphs: starts sooner, samples slower
     collective_timeout: int = 1800  # seconds that ranks wait for each other
+    float32_head: bool = False  # vllm: logits in float32 where dtype is bfloat16
     device: str = "auto"  # auto: cuda if there is one; or cpu, cuda
+    dtype: str = "auto"  # of computation: auto: bfloat16 on GPUs, float32 on CPUs
     cpu_threads: int = 1  # PyTorch's threads on a CPU; small models are fastest with 1
     eval_sets: str = "arith"  # comma-separated: names (math500, aime24, ...), owner/name of the hub, paths; see data.py
     data_dir: str = "problems"  # where named sets are looked for before the hub, as math500.jsonl or .parquet or .csv
@@ -116,44 +118,65 @@ def make_graders(cfg, names):
     return {name: Grader(name, cfg.grade_workers, cfg.grade_timeout) for name in dict.fromkeys(names)}
 
 
-def measure(cfg, engine, grader, name, problems, prompt_ids, group):
-    """Sample and grade cfg.eval_samples responses of each problem -> lists over the problems, the same on every rank: right, right as a
-    string, without an answer, timed out in grading, truncated, tokens."""
+OUTCOMES = {  # what is counted of each response; string match is the paper's way of scoring
+    "right": lambda r, problem, reward: r.verdict == "right",
+    "string_right": lambda r, problem, reward: reward == "math" and string_match(r.text, problem.answer),
+    "no_answer": lambda r, problem, reward: r.verdict == "no_answer",
+    "timeout": lambda r, problem, reward: r.verdict == "timeout",
+    "truncated": lambda r, problem, reward: not r.finished,
+    "tokens": lambda r, problem, reward: len(r.response_ids),
+}
+
+
+def measure(cfg, engine, graders, questions, group):
+    """Sample and grade cfg.eval_samples responses of each of `questions`, (set's name, ProblemSet, index) -> list over the questions of the
+    counts of OUTCOMES, the same on every rank. One call of the engine for all sets: their longest responses are waited for once."""
     sampling = Sampling(cfg.max_response_len, cfg.eval_temperature, cfg.eval_top_p, cfg.eval_top_k)
-    seeds = [[seed_of(cfg.seed, "eval", name, p.uid, j) for j in range(cfg.eval_samples)] for p in problems]
-    rollouts = generate_share(engine, prompt_ids, seeds, sampling, group, f"evaluate {name}")
-    grade(grader, rollouts, problems)
-    outcomes = [(r.prompt_id, r.verdict == "right", grader.name == "math" and string_match(r.text, problems[r.prompt_id].answer), r.verdict == "no_answer",
-                 r.verdict == "timeout", not r.finished, len(r.response_ids)) for r in rollouts]
-    problem, *columns = np.array(group.gather(outcomes), int).reshape(-1, 7).T
-    names = ("right", "string_right", "no_answer", "timeout", "truncated", "tokens")
-    return {key: np.bincount(problem, column, len(problems)).astype(int).tolist() for key, column in zip(names, columns)}
+    problems = [data.problems[i] for _, data, i in questions]
+    seeds = [[seed_of(cfg.seed, "eval", name, problem.uid, j) for j in range(cfg.eval_samples)]
+             for (name, _, _), problem in zip(questions, problems, strict=True)]
+    rollouts = generate_share(engine, [data.prompt_ids[i] for _, data, i in questions], seeds, sampling, group, "evaluate")
+    rewards = [data.reward for _, data, _ in questions]
+    for reward in dict.fromkeys(rewards):
+        grade(graders[reward], [r for r in rollouts if rewards[r.prompt_id] == reward], problems)
+    counts = np.zeros((len(questions), len(OUTCOMES)), int)
+    for r in rollouts:
+        counts[r.prompt_id] += [count(r, problems[r.prompt_id], rewards[r.prompt_id]) for count in OUTCOMES.values()]
+    return group.sum(counts).astype(int).tolist()
 
 
 def evaluate(cfg, engine, graders, sets, group, kept=None):
     """Sample and grade every set with the engine's present weights -> name -> result of `summarize`. Questions keep their seeds from
     one call to the next, so that two policies are compared on the same random numbers. `kept`: a Kept, to go on where it was stopped."""
-    results = {}
+    questions = [(name, data, i) for name, data in sets.items() for i in range(len(data.problems))]
+    size = max(AT_ONCE // cfg.eval_samples, 1) if kept else max(len(questions), 1)
+    counts = []
+    for start in range(0, len(questions), size):
+        some = kept and kept.find(start)
+        if not some:
+            some = measure(cfg, engine, graders, questions[start : start + size], group)
+            if kept:
+                kept.add(start, some)
+        counts += some
+    results, start = {}, 0
     for name, data in sets.items():
-        total, size = {}, max(AT_ONCE // cfg.eval_samples, 1)
-        for start in range(0, len(data.problems), size):
-            part = kept and kept.find(name, start)
-            if not part:
-                part = measure(cfg, engine, graders[data.reward], name, data.problems[start : start + size], data.prompt_ids[start : start + size], group)
-                if kept:
-                    kept.add(name, start, part)
-            for key, values in part.items():
-                total[key] = total.get(key, []) + values
-        groups, n = [p.group for p in data.problems], cfg.eval_samples
-        results[name] = summarize(total["right"], groups, n, cfg.passk, cfg.seed)
-        if data.reward == "math":
-            as_string = summarize(total["string_right"], groups, n, cfg.passk, cfg.seed)
-            results[name] |= {f"string/{key}": as_string[key] for key in (f"mean@{n}", f"pass@{cfg.passk}")} | {"string_right": total["string_right"]}
-        share = lambda key: sum(total[key]) / n / len(groups)
-        results[name] |= {"no_answer": share("no_answer"), "timeout": share("timeout"), "truncated": share("truncated"), "response_len": share("tokens"),
-                          "left_out": dict(data.left_out), "right": total["right"], "reward": data.reward,
-                          "sampling": {"n": n, "temperature": cfg.eval_temperature, "top_p": cfg.eval_top_p, "top_k": cfg.eval_top_k, "max_tokens": cfg.max_response_len}}
+        of_set = counts[start : start + len(data.problems)]
+        start += len(data.problems)
+        results[name] = result_of_set(cfg, data, dict(zip(OUTCOMES, map(list, zip(*of_set)), strict=True)))
     return results
+
+
+def result_of_set(cfg, data, total):
+    """`total`: a list over the set's problems of each of OUTCOMES -> the set's result, ready for JSON."""
+    groups, n = [p.group for p in data.problems], cfg.eval_samples
+    result = summarize(total["right"], groups, n, cfg.passk, cfg.seed)
+    if data.reward == "math":
+        as_string = summarize(total["string_right"], groups, n, cfg.passk, cfg.seed)
+        result |= {f"string/{key}": as_string[key] for key in (f"mean@{n}", f"pass@{cfg.passk}")} | {"string_right": total["string_right"]}
+    share = {key: sum(total[key]) / n / len(groups) for key in ("no_answer", "timeout", "truncated", "tokens")}
+    sampling = {"n": n, "temperature": cfg.eval_temperature, "top_p": cfg.eval_top_p, "top_k": cfg.eval_top_k, "max_tokens": cfg.max_response_len}
+    return result | {"no_answer": share["no_answer"], "timeout": share["timeout"], "truncated": share["truncated"], "response_len": share["tokens"],
+                     "left_out": dict(data.left_out), "right": total["right"], "reward": data.reward, "sampling": sampling}
 
 
 class Kept:
@@ -164,7 +187,7 @@ class Kept:
         lines = group.on_master(self.read)
         if lines and lines[0] != identity:
             raise UsageError(f"{path} belongs to another evaluation ({', '.join(differing(lines[0], identity))} differ): delete it, or give another --output")
-        self.parts = {(line["set"], line["start"]): line["part"] for line in lines[1:]}
+        self.parts = {line["start"]: line["counts"] for line in lines[1:]}
         if not lines:
             self.append(identity)
 
@@ -182,11 +205,11 @@ class Kept:
             with open(self.path, "a") as file:
                 file.write(json.dumps(record) + "\n")
 
-    def find(self, name, start):
-        return self.parts.get((name, start))
+    def find(self, start):
+        return self.parts.get(start)
 
-    def add(self, name, start, part):
-        self.append({"set": name, "start": start, "part": part})
+    def add(self, start, counts):
+        self.append({"start": start, "counts": counts})
 
 
 def differing(a, b):
@@ -350,18 +373,17 @@ def read_finished(path):
 
 
 def main(argv=None):
-    cfg, group = configure(EvalConfig, sys.argv[1:] if argv is None else argv, __doc__), None
+    cfg = configure(EvalConfig, sys.argv[1:] if argv is None else argv, __doc__)
     try:
         if cfg.compare:
             return compare(cfg.compare)
-        group = Group(cfg)
-        results = run(cfg, group)
+        with Group(cfg) as group:
+            try:
+                results = run(cfg, group)
+            finally:
+                close_graders()
     except UsageError as error:
         refuse(error)
-    finally:
-        close_graders()
-        if group:
-            group.close()
     if group.master:
         print_runs({heading_of(cfg.model): results})
     return results

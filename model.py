@@ -7,6 +7,8 @@ import json
 import os
 import shutil
 import socket
+import sys
+import traceback
 import warnings
 from datetime import timedelta
 
@@ -32,9 +34,9 @@ class Policy(torch.nn.Module):
 
     block = 4096  # entries of the vocabulary whose logits exist at a time
 
-    def __init__(self, hf, temperature=1.0):
+    def __init__(self, hf, temperature=1.0, float32_head=False):
         super().__init__()
-        self.hf, self.temperature = hf, temperature
+        self.hf, self.temperature, self.float32_head = hf, temperature, float32_head
 
     def forward(self, input_ids, response_mask):
         """Log-probability and entropy (nats) of every response token at the sampling temperature.
@@ -46,7 +48,8 @@ class Policy(torch.nn.Module):
         predicts = response_mask[:, 1:]  # the hidden state at t - 1 predicts token t
         hidden, targets = hidden[:, :-1][predicts], input_ids[:, 1:][predicts]  # [T, D], [T]
         head = self.hf.get_output_embeddings()
-        return TokenLogprobs.apply(hidden, head.weight, getattr(head, "bias", None), targets, self.temperature, self.block)
+        bias = getattr(head, "bias", None)
+        return TokenLogprobs.apply(hidden, head.weight, bias, targets, self.temperature, self.block, self.float32_head)
 
     def named_tensors(self):
         """(name, full tensor) of every weight under its Hugging Face name; tied weights come under each of their names, as engines want.
@@ -55,8 +58,16 @@ class Policy(torch.nn.Module):
             yield name.removeprefix("hf."), full(tensor)
 
 
-def scaled_logits(hidden, weight, bias, temperature, part=slice(None)):
-    logits = torch.nn.functional.linear(hidden, weight[part], None if bias is None else bias[part]).float()
+def scaled_logits(hidden, weight, bias, temperature, part=slice(None), float32_head=False):
+    """float32 logits for a `part` of the vocabulary. With bfloat16 inputs the matrix product is rounded to bfloat16 too, unless `float32_head`."""
+    bias = None if bias is None else bias[part]
+    if not float32_head or hidden.dtype == torch.float32:
+        logits = torch.nn.functional.linear(hidden, weight[part], bias).float()
+    elif hidden.is_cuda:  # bfloat16 products, summed and kept in float32, as vLLM's head_dtype=float32 does
+        logits = torch.mm(hidden, weight[part].T, out_dtype=torch.float32)
+        logits = logits if bias is None else logits + bias.float()
+    else:
+        logits = torch.nn.functional.linear(hidden.float(), weight[part].float(), None if bias is None else bias.float())
     return logits if temperature == 1 else logits.div_(temperature)
 
 
@@ -65,21 +76,21 @@ class TokenLogprobs(torch.autograd.Function):
     Logits exist for `block` entries of the vocabulary at a time: dropped in the forward pass, made again in the backward pass and turned into their gradient in place."""
 
     @staticmethod
-    def forward(ctx, hidden, weight, bias, targets, temperature, block):
+    def forward(ctx, hidden, weight, bias, targets, temperature, block, float32_head=False):
         top = hidden.new_full((len(hidden),), -torch.inf, dtype=torch.float32)
         total, expected, target_logit = (torch.zeros_like(top) for _ in range(3))  # relative to `top`: sum of exp(logit), and of exp(logit) * logit
         for part, inside, column in blocks(len(weight), targets, block):
-            logits = scaled_logits(hidden, weight, bias, temperature, part)  # [T, block]
+            logits = scaled_logits(hidden, weight, bias, temperature, part, float32_head)  # [T, block]
             target_logit = torch.where(inside, logits.gather(-1, column).squeeze(-1), target_logit)
             before, top = top, torch.maximum(top, logits.amax(-1))
             shrink, p = (before - top).exp(), (logits - top[:, None]).exp_()
             total = total * shrink + p.sum(-1)
-            expected = expected * shrink + torch.bmm(p[:, None], logits[..., None]).flatten()
+            expected = expected * shrink + logits.mul_(p).sum(-1)  # in place: no third tensor of this size
             del logits, p  # before the next block's
         logz = top + total.log()
         entropy = logz - expected / total
         ctx.save_for_backward(hidden, weight, bias, targets, logz)
-        ctx.temperature, ctx.block = temperature, block
+        ctx.temperature, ctx.block, ctx.float32_head = temperature, block, float32_head
         ctx.mark_non_differentiable(entropy)
         return (target_logit - top) - total.log(), entropy
 
@@ -90,7 +101,7 @@ class TokenLogprobs(torch.autograd.Function):
         d_hidden = torch.zeros_like(hidden, dtype=torch.float32)  # many small terms: too many for a sum in bfloat16
         d_weight, d_bias = (torch.empty_like(x) if needed else None for x, needed in zip((weight, bias), ctx.needs_input_grad[1:3]))
         for part, inside, column in blocks(len(weight), targets, ctx.block):
-            d_logits = scaled_logits(hidden, weight, bias, ctx.temperature, part)
+            d_logits = scaled_logits(hidden, weight, bias, ctx.temperature, part, ctx.float32_head)
             d_logits.sub_(logz[:, None]).exp_().mul_(-grad[:, None])  # grad * (one-hot - p)
             d_logits.scatter_add_(-1, column, (grad * inside)[:, None])
             d_logits = d_logits.to(hidden.dtype)
@@ -100,7 +111,7 @@ class TokenLogprobs(torch.autograd.Function):
             if d_bias is not None:
                 d_bias[part] = d_logits.sum(0)
             del d_logits
-        return d_hidden.to(hidden.dtype), d_weight, d_bias, None, None, None
+        return d_hidden.to(hidden.dtype), d_weight, d_bias, None, None, None, None
 
 
 def blocks(vocabulary, targets, block):
@@ -116,8 +127,11 @@ def full(tensor):
 
 
 class Group:
-    """The ranks of this run. Under torchrun: its process group, gloo on CPUs and nccl on GPUs. Otherwise one rank: without a process
-    group on a CPU, and with one on a GPU, so that a single GPU runs the same mixed precision as many."""
+    """The ranks of this run, what they run on, and the type they compute in. Under torchrun: its process group, gloo on CPUs and nccl on GPUs.
+    Otherwise one rank: without a process group in float32 on a CPU, and with one elsewhere, so that one rank runs the same mixed precision as many.
+
+    `with Group(cfg) as group:` closes it. An error on one of several ranks prints its traceback and ends the process at once: closing in
+    good order would wait for ranks that wait for this one."""
 
     def __init__(self, cfg):
         self.device = ("cuda" if torch.cuda.is_available() else "cpu") if cfg.device == "auto" else cfg.device
@@ -125,16 +139,21 @@ class Group:
             raise UsageError("device=cuda, but PyTorch sees no GPU: --device=cpu, or install a CUDA build of PyTorch")
         if self.device == "cpu":
             torch.set_num_threads(cfg.cpu_threads)
+        by_device = "bfloat16" if self.device == "cuda" else "float32"
+        self.dtype = getattr(torch, by_device if cfg.dtype == "auto" else cfg.dtype)
         self.rank, self.world, self.shards, self.mesh, self.opened = 0, 1, 1, None, False
+        self.set_here = []  # environment variables of a process that stands in for torchrun
         if os.environ.get("WORLD_SIZE") == os.environ.get("LOCAL_WORLD_SIZE"):  # one host: nothing needs to listen beyond loopback
             for key, value in {"GLOO_SOCKET_IFNAME": "lo", "NCCL_SOCKET_IFNAME": "lo", "VLLM_HOST_IP": "127.0.0.1"}.items():
                 os.environ.setdefault(key, value)
-        alone = self.device == "cuda" and "RANK" not in os.environ
+        alone = "RANK" not in os.environ and (self.device == "cuda" or self.dtype != torch.float32)
         if alone:
             with socket.socket() as free:
                 free.bind(("127.0.0.1", 0))
-                os.environ |= {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1",
-                               "MASTER_PORT": str(free.getsockname()[1])}
+                stands_for = {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1",
+                              "MASTER_PORT": str(free.getsockname()[1])}
+            os.environ |= stands_for
+            self.set_here = list(stands_for)
         if "RANK" not in os.environ:
             return
         if self.device == "cuda":
@@ -198,6 +217,20 @@ class Group:
         if self.opened:
             gc.collect()  # what still holds a communicator goes before it
             dist.destroy_process_group()
+            self.opened = False
+        for key in self.set_here:
+            os.environ.pop(key, None)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, error, trace):
+        if self.world > 1 and kind is not None and not issubclass(kind, (UsageError, KeyboardInterrupt, SystemExit)):
+            print(f"error on rank {self.rank} of {self.world}:", file=sys.stderr)
+            traceback.print_exception(kind, error, trace)
+            sys.stderr.flush()
+            os._exit(1)  # the launcher, or the closed connections, end the other ranks
+        self.close()
 
 
 def explained(load):
@@ -236,41 +269,43 @@ def load_tokenizer(path):
 
 
 def shard(policy, group, checkpointing):
-    """FSDP2: a unit a decoder layer, and the root with embedding, norm and head (so a tied head stays with its embedding). On GPUs
-    computation is in bfloat16; weights, gradients' reduction and the optimizer are in float32."""
+    """FSDP2: a unit a decoder layer, and the root with embedding, norm and head (so a tied head stays with its embedding). Computation is in
+    group.dtype (bfloat16 on GPUs); what is trained, its gradients' reduction and the optimizer are in float32."""
     layers = policy.hf.base_model.layers
     if checkpointing:
         for i, layer in enumerate(layers):
             layers[i] = checkpoint_wrapper(layer, preserve_rng_state=False)
     if group.mesh is not None:
-        precision = MixedPrecisionPolicy(torch.bfloat16, torch.float32) if group.device == "cuda" else MixedPrecisionPolicy()
+        precision = MixedPrecisionPolicy(group.dtype, torch.float32) if group.dtype != torch.float32 else MixedPrecisionPolicy()
         for layer in layers:
             fully_shard(layer, mesh=group.mesh, mp_policy=precision)
-        fully_shard(policy, mesh=group.mesh, mp_policy=precision)
+        # PyTorch leaves the root gathered after its forward pass, for the backward pass: a model that is only read has none to free it
+        reshard = None if any(p.requires_grad for p in policy.parameters()) else True
+        fully_shard(policy, mesh=group.mesh, mp_policy=precision, reshard_after_forward=reshard)
 
 
-def load_policy(path, group, temperature=1.0, trainable=True, checkpointing=False):
-    """(Policy, tokenizer) in float32, sharded over the group. Only the master reads the weights; the other ranks start empty and receive
-    their shards. UsageError at a model whose logits are more than head(hidden) (soft-capped or scaled logits)."""
-    hf = None
+def load_policy(path, group, temperature=1.0, trainable=True, checkpointing=False, float32_head=False):
+    """(Policy, tokenizer), sharded over the group; in float32, or in group.dtype if it is only read. Only the master reads the weights; the
+    other ranks start empty and receive their shards. UsageError at a model whose logits are more than head(hidden) (soft-capped or scaled)."""
+    hf, dtype = None, torch.float32 if trainable else group.dtype
 
     def read():
         nonlocal hf
-        hf, tokenizer = load_hf(path)
+        hf, tokenizer = load_hf(path, dtype)
         check_head(hf, path)
         return tokenizer, hf.config
 
     tokenizer, config = group.on_master(read)
     if group.mesh is None:
-        policy = Policy(hf, temperature)
+        policy = Policy(hf, temperature, float32_head)
         shard(policy, group, checkpointing)
         return policy.requires_grad_(trainable), tokenizer
 
     from transformers import AutoModelForCausalLM
 
     with torch.device("meta"):
-        empty = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
-    policy = Policy(empty.eval(), temperature).requires_grad_(trainable)
+        empty = AutoModelForCausalLM.from_config(config, dtype=dtype)
+    policy = Policy(empty.eval(), temperature, float32_head).requires_grad_(trainable)
     shard(policy, group, checkpointing)
     policy.to_empty(device=group.device)
     empty.tie_weights()  # to_empty made two tensors of a tied one
@@ -290,7 +325,7 @@ def check_head(hf, path):
     ids = torch.arange(8)[None] % hf.config.get_text_config().vocab_size
     head = hf.get_output_embeddings()
     direct = scaled_logits(hf.base_model(input_ids=ids).last_hidden_state, head.weight, getattr(head, "bias", None), 1.0)
-    if not torch.allclose(hf(input_ids=ids).logits, direct, atol=1e-3, rtol=1e-3):
+    if not torch.allclose(hf(input_ids=ids).logits.float(), direct, atol=1e-3, rtol=1e-3):
         raise UsageError(f"model={path}: its logits are not output_embeddings(hidden); teach TokenLogprobs this model's scaling first")
 
 

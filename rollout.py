@@ -5,6 +5,7 @@ gets len(seeds[i]) rollouts, each a pure function of (weights, prompt, seed), wh
 """
 import bisect
 import contextlib
+import functools
 import hashlib
 import os
 import random
@@ -155,10 +156,13 @@ class VLLMEngine(Engine):
     """vLLM inside this process, one engine a rank (tensor parallel 1), with the trainer's weights pushed in before every generation.
     Needs the process group first, if there is one; all ranks build theirs together. One for the life of the process."""
 
-    def __init__(self, model, device="cpu", dtype=torch.float32, max_num_seqs=256, max_model_len=None, kv_cache_gib=4.0, eager=False, rank=0):
+    def __init__(self, model, device="cpu", dtype=torch.float32, max_num_seqs=256, max_model_len=None, kv_cache_gib=4.0, eager=False, rank=0,
+                 float32_head=False):
         # read when vllm is imported; what the user set stays
         for key, value in {"VLLM_ENABLE_V1_MULTIPROCESSING": "0", "VLLM_LOGGING_LEVEL": "ERROR", "VLLM_NO_USAGE_STATS": "1"}.items():
             os.environ.setdefault(key, value)
+        if device == "cuda":
+            check_allocator(os.environ)
         try:
             from vllm import LLM
             from vllm.platforms import current_platform
@@ -167,11 +171,16 @@ class VLLMEngine(Engine):
                              "or --engine=torch, the plain engine") from error
         self.device, self.dtype = device, dtype
         self.can_sleep, self.asleep = device == "cuda" and current_platform.is_sleep_mode_available(), False
+        self.kv_cache_gib, self.preempted = kv_cache_gib, 0
         self.tokenizer = load_tokenizer(model)
         with undisturbed():
             self.llm = LLM(model=model, dtype=str(dtype).removeprefix("torch."), tensor_parallel_size=1, seed=rank, max_model_len=max_model_len,
                            max_num_seqs=max_num_seqs, kv_cache_memory_bytes=int(kv_cache_gib * 2**30), enforce_eager=eager or device == "cpu",
+                           # the share of the GPU that must be free at the start: the policy is there already, and the line above sizes the cache
+                           gpu_memory_utilization=0.01,
+                           hf_overrides={"head_dtype": "float32"} if float32_head else {},
                            load_format="safetensors", logprobs_mode="processed_logprobs", enable_sleep_mode=self.can_sleep, skip_tokenizer_init=True,
+                           disable_log_stats=False,  # counts preemptions
                            distributed_executor_backend="external_launcher" if "RANK" in os.environ else None)
         from transformers import GenerationConfig
 
@@ -196,6 +205,10 @@ class VLLMEngine(Engine):
             self.llm.sleep(level=2)  # discards weights and cache
         elif what == "wake":
             self.llm.wake_up(tags=[argument])
+        elif what == "zero caches":
+            self.llm.collective_rpc(lambda worker: [cache.zero_() for cache in worker.model_runner.kv_caches] and None)
+        elif what == "preemptions":  # since the start
+            return sum(metric.value for metric in self.llm.get_metrics() if metric.name == "vllm:num_preemptions")
 
     def load(self, named_tensors):
         if self.asleep:
@@ -205,6 +218,7 @@ class VLLMEngine(Engine):
             self.private("load", named_tensors)
         if self.asleep:
             self.private("wake", "kv_cache")
+            self.private("zero caches")  # woken memory holds anything, and attention multiplies what it masks by 0: NaN would stay
             self.asleep = False
 
     def read(self, names):
@@ -222,18 +236,43 @@ class VLLMEngine(Engine):
 
         requests = [(i, j) for i in range(len(prompts)) for j in range(len(seeds[i]))]
         params = [SamplingParams(n=1, seed=seeds[i][j], temperature=sampling.temperature, top_p=sampling.top_p, top_k=sampling.top_k, min_p=0.0,
-                                 max_tokens=sampling.max_tokens, stop_token_ids=self.stop_ids, logprobs=0, detokenize=False) for i, j in requests]
-        bar = lambda *items, **theirs: tqdm(*items, **theirs | {"desc": progress, "delay": 2, "leave": False, "postfix": None})
+                                 max_tokens=sampling.max_tokens, stop_token_ids=self.stop_ids, logprobs=0, flat_logprobs=True, detokenize=False) for i, j in requests]
+        bar = functools.partial(QuietBar, progress) if progress else False
         with undisturbed():
-            outputs = self.llm.generate([{"prompt_token_ids": prompts[i]} for i, _ in requests], params, use_tqdm=bar if progress else False) if requests else []
+            outputs = self.llm.generate([{"prompt_token_ids": prompts[i]} for i, _ in requests], params, use_tqdm=bar) if requests else []
+        self.warn_of_preemptions(progress)
         rollouts = []
         for (i, j), output in zip(requests, outputs, strict=True):
             best = output.outputs[0]
-            ids = list(best.token_ids)
-            logprobs = [of_token[token].logprob for token, of_token in zip(ids, best.logprobs, strict=True)]
+            ids, sampled = list(best.token_ids), best.logprobs  # logprobs=0: one entry a position, that of the token sampled
+            if sampled.token_ids != ids:
+                raise RuntimeError(f"vLLM gave log-probabilities of the tokens {sampled.token_ids[:8]}... for a response of {ids[:8]}...")
             text = text_of(self.tokenizer, ids, best.finish_reason == "stop")
-            rollouts.append(Rollout(i, j, prompts[i], ids, logprobs, best.finish_reason == "stop", text))
+            rollouts.append(Rollout(i, j, prompts[i], ids, list(sampled.logprobs), best.finish_reason == "stop", text))
         return rollouts
+
+    def warn_of_preemptions(self, progress):
+        before, self.preempted = self.preempted, self.private("preemptions")
+        if progress and self.preempted > before:
+            tqdm.write(f"warning: {progress}: vLLM ran out of cache and started {self.preempted - before:.0f} responses again: raise kv_cache_gib={self.kv_cache_gib:g} "
+                       "or lower max_num_seqs")
+
+
+class QuietBar(tqdm):
+    """The bar of `TorchEngine.generate` in the place of vLLM's: not before two seconds have passed, whatever vLLM asks for."""
+
+    def __init__(self, progress, *items, **theirs):
+        super().__init__(*items, **theirs | {"desc": progress, "delay": 2, "leave": False, "postfix": None})
+
+    def refresh(self, *arguments, **options):
+        """vLLM calls it when all is done, and tqdm does not ask for the delay there."""
+
+
+def check_allocator(environ):
+    """UsageError where PyTorch is told to use expandable segments: vLLM's sleep needs memory that stays where it was mapped."""
+    for key in ("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF"):
+        if "expandable_segments:true" in environ.get(key, "").replace(" ", "").lower():
+            raise UsageError(f"{key}={environ[key]}: expandable segments and the memory pool with which vLLM sleeps exclude each other; unset it")
 
 
 def checkpoint_names(model):
@@ -279,10 +318,10 @@ ENGINES = ("auto", "torch", "vllm")
 
 def make_engine(cfg, group):
     """The engine that cfg.engine names, on the model cfg.model; `auto` is vLLM on a GPU and the plain engine on a CPU."""
-    dtype = torch.bfloat16 if group.device == "cuda" else torch.float32
     if cfg.engine == "vllm" or cfg.engine == "auto" and group.device == "cuda":
-        return VLLMEngine(cfg.model, group.device, dtype, cfg.max_num_seqs, cfg.max_prompt_len + cfg.max_response_len, cfg.kv_cache_gib, cfg.eager, group.rank)
-    return TorchEngine(cfg.model, group.device, dtype, cfg.max_num_seqs)
+        return VLLMEngine(cfg.model, group.device, group.dtype, cfg.max_num_seqs, cfg.max_prompt_len + cfg.max_response_len, cfg.kv_cache_gib, cfg.eager, group.rank,
+                          cfg.float32_head)
+    return TorchEngine(cfg.model, group.device, group.dtype, cfg.max_num_seqs)
 
 
 def generate_share(engine, prompts, seeds, sampling, group, progress="generate"):

@@ -320,14 +320,18 @@ class Clock:
         return {f"time/{name}": t for name, t in zip(self.laps, np.diff(self.times))} | {"time/step": self.times[-1] - self.times[0]}
 
 
-def free_mib(group, phase):
-    """Free GPU memory at the end of a phase, before anything is given back; nothing on a CPU."""
-    return {f"mem/free_after_{phase}_mib": torch.cuda.mem_get_info()[0] / 2**20} if group.device == "cuda" else {}
+def used_mib(group, phase):
+    """GPU memory in use at the end of a phase, before anything is given back, as the driver counts it: PyTorch keeps what it once
+    allocated, so this is the phase's peak. PyTorch's own figures count a sleeping vLLM as if it were awake. Nothing on a CPU."""
+    if group.device != "cuda":
+        return {}
+    free, total = torch.cuda.mem_get_info()
+    return {f"mem/{phase}_mib": (total - free) / 2**20}
 
 
-def peak_mib(group):
-    """Peak memory so far: PyTorch's on a GPU, the process's on a CPU."""
-    return torch.cuda.max_memory_allocated() / 2**20 if group.device == "cuda" else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
+def peak_mib(memory):
+    """The step's peak: of its phases (`used_mib`) on a GPU, the process's so far on a CPU."""
+    return max(memory.values(), default=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10)
 
 
 class Stop:

@@ -26,7 +26,7 @@ from gdro import DifficultyClassifier, PromptGDRO, RolloutGDRO, bin_means, promp
 from model import Group, full, load_policy, memory_gib, save_hf
 from reward import VERDICTS, close_graders, grade, source_fingerprint
 from rollout import Sampling, generate_share, make_engine, plan_updates, seed_of
-from runfolder import SECRET, Clock, RunFolder, Stop, Tracker, free_mib, peak_mib, shown
+from runfolder import SECRET, Clock, RunFolder, Stop, Tracker, peak_mib, shown, used_mib
 
 CHOICES = evaluation.CHOICES | {"loss_agg": ("prompt", "token"), "difficulty": gdro.DIFFICULTIES, "prompt_signal": gdro.SIGNALS, "arm_signal": gdro.SIGNALS,
                           "rollout_rule": gdro.RULES, "rollout_utility": gdro.UTILITIES, "logger": ("none", "wandb", "tensorboard"),
@@ -57,6 +57,7 @@ class Config:
     samples_every: int = 10  # steps between two full samples written to samples.jsonl
     logger: str = "none"  # none | wandb | tensorboard, beside metrics.jsonl
     device: str = "auto"  # auto: cuda if there is one; or cpu, cuda
+    dtype: str = "auto"  # of computation: auto: bfloat16 on GPUs, float32 on CPUs; weights trained and optimizer stay float32
     collective_timeout: int = 1800  # seconds that ranks wait for each other; longer than the slowest generation
     cpu_threads: int = 1  # PyTorch's threads on a CPU; small models are fastest with 1, and results depend on it in the last digits
     # data and evaluation
@@ -83,6 +84,7 @@ class Config:
     n_rollouts: int = 4  # mean rollouts a prompt; every step generates exactly P times this
     temperature: float = 1.0  # of training samples; never truncated, or the importance ratio would be wrong
     max_num_seqs: int = 256  # sequences decoded at once
+    float32_head: bool = False  # logits in float32 where dtype is bfloat16, with vllm there too: a smaller mismatch, a slower head
     # GRPO
     lr: float = 5e-5  # AdamW, constant
     weight_decay: float = 0.0  # AdamW
@@ -205,7 +207,7 @@ def print_start(cfg, training, eval_sets, policy, group):
 
 def train(cfg, stop, group):
     """Run the whole experiment -> the run folder's evaluation records, and which was the best. UsageError: the config or an input is wrong and says how."""
-    policy, tokenizer = load_policy(cfg.model, group, cfg.temperature, checkpointing=cfg.activation_checkpointing)
+    policy, tokenizer = load_policy(cfg.model, group, cfg.temperature, True, cfg.activation_checkpointing, cfg.float32_head)
     training = group.on_master(lambda: load_set(cfg.dataset, "train", cfg, tokenizer))
     problems, prompt_ids = training.problems, training.prompt_ids
     if len(problems) < cfg.prompts_per_step:
@@ -215,9 +217,9 @@ def train(cfg, stop, group):
     for data in (training, *eval_sets.values()):
         graders[data.reward].canary(data.problems[0].answer)
     grader = graders[training.reward]
-    reference = load_policy(cfg.model, group, cfg.temperature, trainable=False)[0] if cfg.kl_coef else None
+    reference = load_policy(cfg.model, group, cfg.temperature, trainable=False, float32_head=cfg.float32_head)[0] if cfg.kl_coef else None
     engine = make_engine(cfg, group)
-    optimizer = torch.optim.AdamW(policy.parameters(), lr=cfg.lr, weight_decay=cfg.weight_decay)
+    optimizer = torch.optim.AdamW(policy.parameters(), lr=cfg.lr, weight_decay=cfg.weight_decay, fused=group.device == "cuda")
     classifier = DifficultyClassifier(cfg.n_bins, cfg.passk, cfg.history, cfg.hysteresis, cfg.difficulty, cfg.unseen)
     parts = {"classifier": classifier}  # all loop state but the weights: saved and restored together
     if cfg.prompt_gdro:
@@ -275,7 +277,7 @@ def train(cfg, stop, group):
         seeds = [[seed_of(cfg.seed, step, i, j) for j in range(n)] for i, n in enumerate(counts)]
         sampling = untruncated(Sampling(cfg.max_response_len, cfg.temperature))
         rollouts = generate_share(engine, [prompt_ids[i] for i in index], seeds, sampling, group)
-        memory = free_mib(group, "generate")
+        memory = used_mib(group, "generate")
         engine.sleep()
         clock.lap("generate")
 
@@ -332,7 +334,8 @@ def train(cfg, stop, group):
                 broken += 1
                 batch_of_step = [(uids[r.prompt_id], r.text, r.reward, advantages[i], weights[r.prompt_id]) for i, r in enumerate(rollouts)]
                 give_up_after(3, broken, step, grad_norms[-1], run, batch_of_step)
-        memory |= free_mib(group, "update")
+        optimizer.zero_grad()  # the engine generates in their place
+        memory |= used_mib(group, "update")
         *reduced, asked = group.sum([*totals.values(), *sequence_loss, stop.asked])  # the step's statistics, all at once
         totals, sequence_loss = dict(zip(totals, reduced)), np.array(reduced[len(totals) :])
         clock.lap("update")
@@ -364,7 +367,7 @@ def train(cfg, stop, group):
         metrics |= {name: bin_means(value, bins, cfg.n_bins) for name, value in by_bin.items()}
         seconds = clock.seconds()
         seconds["time/tokens_per_s"] = tokens / seconds["time/step"]
-        run.append("metrics.jsonl", metrics | seconds | memory | {"mem/peak_mib": peak_mib(group)})
+        run.append("metrics.jsonl", metrics | seconds | memory | {"mem/peak_mib": peak_mib(memory)})
         tracker.log(step, {k: v for k, v in metrics.items() if np.ndim(v) == 0} | seconds)
         if step % cfg.samples_every == 0:
             for i in (0, len(rollouts) - 1):
@@ -451,12 +454,15 @@ def print_result(cfg, records, best):
 
 
 def main(argv=None):
-    cfg, stop, group = configure(Config, sys.argv[1:] if argv is None else argv, __doc__), Stop(), None
+    cfg, stop = configure(Config, sys.argv[1:] if argv is None else argv, __doc__), Stop()
     try:
-        group = Group(cfg)
-        records, best = train(cfg, stop, group)
-        if group.master:
-            print_result(cfg, records, best)
+        with Group(cfg) as group:
+            try:
+                records, best = train(cfg, stop, group)
+            finally:
+                close_graders()
+            if group.master:
+                print_result(cfg, records, best)
     except UsageError as error:
         refuse(error)
     except KeyboardInterrupt as stopped:
@@ -464,9 +470,6 @@ def main(argv=None):
         sys.exit(stop.status)
     finally:
         stop.restore()
-        close_graders()
-        if group:
-            group.close()
 
 
 if __name__ == "__main__":
