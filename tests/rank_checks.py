@@ -1,19 +1,48 @@
 """What several ranks compute, for test_ranks.py to compare with one process. Started by torchrun: rank_checks.py CHECK OUT.pt"""
 import os
 import sys
+import time
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 import numpy as np
 import torch
 
 import rollout
+import train
 from worlds import arith
 from model import Group, full, load_policy, save_hf
 from rollout import Rollout, plan_updates
 from train import Config, check_agreement, group_advantages, grpo_loss, token_weights
 
 
-def gradient(group, model="arith/base"):
+def resident(group):
+    """Whether every weight is a shard after a forward pass without a backward pass, in a model that is only read and in one that is trained."""
+    found = {}
+    for name, trainable in (("reference", False), ("policy", True)):
+        policy, _ = load_policy("arith/base", group, trainable=trainable)
+        found[name + " dtype"] = next(policy.parameters()).dtype
+        with torch.no_grad():
+            policy(torch.arange(10)[None], torch.tensor([[False] * 4 + [True] * 6]))
+        found[name] = all(hasattr(p, "full_tensor") for p in policy.parameters())
+    return found
+
+
+def broken():
+    """A whole run in which rank 1 raises amid its third update, where closing the process group would wait for ranks that wait for this one, as NCCL does."""
+    calls, loss = [], train.grpo_loss
+
+    def raises(*arguments):
+        calls.append(1)
+        if os.environ["RANK"] == "1" and len(calls) == 3:
+            torch.distributed.destroy_process_group = lambda: time.sleep(600)
+            raise RuntimeError("planted amid an update")
+        return loss(*arguments)
+
+    train.grpo_loss = raises
+    train.main(["--prompts_per_step=16", "--eval_sets=", "--steps=4", f"--out_dir={sys.argv[2]}.run"])
+
+
+def gradient(group, model=os.environ.get("MODELS", "arith/base")):
     """Loss and gradient of one update on eight rollouts of two prompts, cut as group.world and `rollout.plan_micro_batches` say."""
     rng = np.random.default_rng(0)
     rollouts = [Rollout(i // 4, i % 4, [13, 3, 4, 5, 2], rng.integers(3, 13, 1 + i).tolist(), [-1.0] * (1 + i), True, "", reward=(-1.0) ** i) for i in range(8)]
@@ -82,6 +111,13 @@ def sync(group):
     return sorted(engine.names)
 
 
+def crowded(group):
+    """vLLM on the folder MODELS with a cache too small for all that it is given at once."""
+    engine = rollout.VLLMEngine(os.environ["MODELS"], max_num_seqs=16, max_model_len=400, kv_cache_gib=float(os.environ["CACHE_GIB"]))
+    engine.stop_ids = []
+    engine.generate([[13, 3, 4, 5, 2]] * 16, [[i] for i in range(16)], rollout.Sampling(350), "generate")
+
+
 def greedy(group):
     """prompt -> greedy response ids of vLLM on the folder MODELS, loaded from its files."""
     engine = rollout.make_engine(Config(model=os.environ["MODELS"], engine="vllm", kv_cache_gib=0.0625), group)
@@ -93,8 +129,12 @@ def greedy(group):
 if __name__ == "__main__":
     if "PER_HOST" in os.environ:  # as if the ranks were on several hosts
         os.environ["LOCAL_WORLD_SIZE"] = os.environ["PER_HOST"]
-    group = Group(Config(collective_timeout=60))
-    result = {"gradient": gradient, "uneven": uneven, "disagree": disagree, "listening": listening, "export": export, "greedy": greedy, "sync": sync}[sys.argv[1]](group)
+    if sys.argv[1] == "broken":
+        sys.exit(broken())
+    group = Group(Config(collective_timeout=60, dtype=os.environ.get("DTYPE", "auto")))
+    checks = {"gradient": gradient, "uneven": uneven, "disagree": disagree, "listening": listening, "export": export, "greedy": greedy, "sync": sync,
+              "resident": resident, "crowded": crowded}
+    result = checks[sys.argv[1]](group)
     if group.rank == group.world - 1:
         torch.save(result, sys.argv[2])
     group.close()

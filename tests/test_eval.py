@@ -165,6 +165,18 @@ def test_all_eight_benchmarks_from_local_files_print_the_papers_table(tmp_path, 
     assert "string" not in capsys.readouterr().out
 
 
+def test_all_sets_are_sampled_in_one_call_of_the_engine_and_score_as_alone(tmp_path, monkeypatch, engine):
+    calls, generate = [], engine.generate
+    monkeypatch.setattr(engine, "generate", lambda prompts, *more: calls.append(len(prompts)) or generate(prompts, *more))
+    cfg = evaluation.EvalConfig(eval_sets="arith,letters", max_prompt_len=40, eval_samples=2, passk=1)
+    group = Group(cfg)
+    sets = evaluation.load_eval_sets(cfg, engine.tokenizer, group)
+    graders = evaluation.make_graders(cfg, ["exact"])
+    together = evaluation.evaluate(cfg, engine, graders, sets, group)
+    assert calls == [sum(len(data.problems) for data in sets.values())]
+    assert together == {name: evaluation.evaluate(cfg, engine, graders, {name: data}, group)[name] for name, data in sets.items()}
+
+
 def test_right_answers_of_a_policy_count_by_both_scorers(tmp_path, monkeypatch):
     """An engine that says the same to every question."""
     class Parrot:

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from model import Group, load_policy
+from model import Group, TokenLogprobs, load_policy
 from rollout import Sampling, plan_updates, seed_of
 from train import Config, group_advantages, grpo_loss, prompts_of_step, token_weights
 
@@ -126,6 +126,18 @@ def test_prompt_mean_weighs_prompts_alike_and_token_mean_tokens(batch):
     assert of_prompt("prompt") == pytest.approx(np.full(12, 1 / 6))  # two updates of six prompts
     tokens = np.bincount(ids, lengths)
     assert of_prompt("token") == pytest.approx(np.concatenate([tokens[:6] / tokens[:6].sum(), tokens[6:] / tokens[6:].sum()]))
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_a_float32_head_loses_nothing_to_the_rounding_of_logits(bias):
+    """bfloat16 hidden states and weights; the exact result in float64."""
+    torch.manual_seed(0)
+    hidden, weight, targets = torch.randn(50, 64).bfloat16(), torch.randn(3000, 64).bfloat16(), torch.randint(3000, (50,))
+    offset = torch.randn(3000).bfloat16() if bias else None
+    logits = hidden.double() @ weight.double().T + (offset.double() if bias else 0)
+    exact = logits.log_softmax(-1).gather(-1, targets[:, None]).squeeze(-1)
+    error = {head: (TokenLogprobs.apply(hidden, weight, offset, targets, 1.0, 1024, head)[0] - exact).abs().max().item() for head in (True, False)}
+    assert error[True] < 1e-4 < 1e-2 < error[False]
 
 
 def test_the_adversary_weight_scales_the_surrogate_and_not_the_kl(policy, batch):

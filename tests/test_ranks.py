@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from bench.common import random_qwen3
 from rank_checks import gradient
 
 from model import Group, load_hf, load_policy
@@ -70,6 +71,36 @@ def test_loss_and_gradient_do_not_depend_on_the_ranks(tmp_path, ranks, name, mes
     for key, value in one["gradients"].items():
         assert torch.allclose(many["gradients"][key], value, atol=1e-5), key
     assert max(value.abs().max() for value in one["gradients"].values()) > 1e-2
+
+
+def test_a_model_that_is_only_read_keeps_no_weight_gathered(tmp_path):
+    """After its forward pass PyTorch leaves the root unit of a model (embedding and head) gathered for the backward pass; a reference has none."""
+    found = check(2, "resident", tmp_path / "result.pt")
+    assert found["reference"] and not found["policy"]  # the policy's is freed by its backward pass
+
+
+def test_bfloat16_computation_keeps_float32_weights_and_a_bfloat16_reference(tmp_path):
+    found = check(2, "resident", tmp_path / "result.pt", DTYPE="bfloat16")
+    assert found["policy dtype"] == torch.float32 and found["reference dtype"] == torch.bfloat16
+
+
+@pytest.mark.parametrize("ranks, random, apart", [(1, True, 0.02), (2, False, 0.04)])
+def test_gradients_in_bfloat16_are_those_of_float32_but_for_rounding(tmp_path, ranks, random, apart):
+    """Of a random model within 2 percent; of the embedded world's base policy, on responses that it would never give, within 4."""
+    model = random_qwen3(str(tmp_path / "model"), layers=2) if random else "arith/base"
+    exact = gradient(Group(Config()), model)
+    rounded = check(ranks, "gradient", tmp_path / "result.pt", DTYPE="bfloat16", MODELS=model)
+    a, b = (torch.cat([result["gradients"][name].flatten() for name in exact["gradients"]]) for result in (exact, rounded))
+    assert b.dtype == torch.float32 and 0.001 < (a - b).norm() / a.norm() < apart
+
+
+def test_an_error_on_one_rank_ends_all_of_them_and_shows_its_traceback(tmp_path):
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--standalone", "tests/rank_checks.py", "broken", f"{tmp_path}/result.pt"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120)  # ranks would wait for each other for 1,800 s
+    assert done.returncode != 0
+    assert "error on rank 1 of 2" in done.stderr and "RuntimeError: planted amid an update" in done.stderr and "in raises" in done.stderr
+    assert not subprocess.run(["pgrep", "-f", f"{tmp_path}/result.pt"], capture_output=True).stdout
 
 
 def test_ranks_that_disagree_are_named(tmp_path):

