@@ -1,6 +1,6 @@
 """Problem sets: a list of `Problem`, each with an id that stays the same from run to run.
 
-`arith` and `letters` are embedded (worlds.py). Other names: the benchmarks of `HUB`, any Hugging Face data set as owner/name, and paths of .jsonl, .parquet or .csv files. Keys may follow:
+`arith` and `letters` are embedded (worlds/problems.py). Other names: the benchmarks of `HUB`, any Hugging Face data set as owner/name, and paths of .jsonl, .parquet or .csv files. Keys may follow:
 name:split=test:prompt=question:answer=final_answer:group=level:id=number:config=main:revision=<commit>.
 """
 import csv
@@ -15,8 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from configurator import UsageError
-from worlds import Problem, arith, letters
-
+from worlds.problems import Problem, arith, letters
 
 DATASETS = {"arith": arith, "letters": letters}  # name -> loader of a split ("train" or "eval"); yours may join
 

@@ -16,14 +16,17 @@ from dataclasses import dataclass
 import numpy as np
 
 from answers import string_match
+from checkpoint import load_weights
 from configurator import UsageError, check_knobs, configure, refuse
 from data import Gated, fingerprint, load_set, said, split_name
-from model import Group, load_policy, load_tokenizer, load_weights
+from model import load_policy, load_tokenizer
+from ranks import Group
 from reward import Grader, close_graders, grade, source_fingerprint
-from rollout import ENGINES, Sampling, generate_share, make_engine, seed_of
-from runfolder import shown
+from rollout import Sampling, VLLMEngine, generate_share, seed_of
+from runlog import shown
+from torch_engine import TorchEngine
 
-
+ENGINES = ("auto", "torch", "vllm")
 CHOICES = {"engine": ENGINES, "device": ("auto", "cpu", "cuda"), "dtype": ("auto", "float32", "bfloat16")}
 AT_LEAST = dict.fromkeys("eval_samples passk max_prompt_len max_response_len max_num_seqs cpu_threads collective_timeout grade_workers".split(), 1) | {"seed": 0}
 WITHIN = {"eval_temperature": (0, 100), "eval_top_p": (1e-6, 1), "eval_top_k": (0, 1e6), "kv_cache_gib": (1e-3, 1e3), "grade_timeout": (0.1, 3600)}
@@ -33,7 +36,7 @@ AT_ONCE = 8192  # samples between two records of an evaluation that can be resum
 @dataclass
 class EvalConfig:
     # what
-    model: str = "arith/base"  # folder of Hugging Face files (a run's hf/ or best/), a checkpoint (out/run/ckpt/step_000100), or a hub id
+    model: str = "worlds/arith"  # folder of Hugging Face files (a run's hf/ or best/), a checkpoint (out/run/ckpt/step_000100), or a hub id
     engine: str = "auto"  # auto: vllm on GPUs, torch on CPUs | vllm | torch: plain PyTorch sampling
     kv_cache_gib: float = 4.0  # vllm: GiB of key-value cache a rank
     eager: bool = False  # vllm: no CUDA graphs: starts sooner, samples slower
@@ -97,6 +100,14 @@ def summarize(n_correct, groups, n, k, seed=0):
     return {"questions": len(mean), f"mean@{n}": float(mean.mean()), f"mean@{n}/interval": interval(mean, seed),
             f"pass@{k}": float(passed.mean()), f"pass@{k}/interval": interval(passed, seed),
             "worst_group": worst, f"worst_group/mean@{n}": per_group[worst][f"mean@{n}"], "groups": per_group}
+
+
+def make_engine(cfg, group):
+    """The engine that cfg.engine names, on the model cfg.model; `auto` is vLLM on a GPU and the plain engine on a CPU."""
+    if cfg.engine == "vllm" or cfg.engine == "auto" and group.device == "cuda":
+        return VLLMEngine(cfg.model, group.device, group.dtype, cfg.max_num_seqs, cfg.max_prompt_len + cfg.max_response_len, cfg.kv_cache_gib, cfg.eager, group.rank,
+                          cfg.float32_head)
+    return TorchEngine(cfg.model, group.device, group.dtype, cfg.max_num_seqs)
 
 
 def load_eval_sets(cfg, tokenizer, group):

@@ -169,7 +169,7 @@ class PromptGDRO:
 
     def weights(self, bins, success_rate=None):
         """What multiplies the advantages of each prompt (Eq 16) -> float array [P], positive, at most `weight_max` (at least 1). It looks at
-        the bins alone; `success_rate` [P] is for other players behind the same interface (baselines.py)."""
+        the bins alone; `success_rate` [P] is for other players behind the same interface (bench/rivals.py)."""
         bins, weights = np.asarray(bins), np.ones(len(bins))
         seen = bins >= 0
         if seen.any():

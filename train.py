@@ -19,14 +19,18 @@ from tqdm import tqdm
 
 import eval as evaluation
 import gdro
+from batch import plan_updates
+from checkpoint import RunFolder
 from configurator import UsageError, check_knobs, configure, refuse
 from data import fingerprint, load_set, said
-from eval import evaluate, load_eval_sets, make_graders, table
+from eval import evaluate, load_eval_sets, make_engine, make_graders, table
+from gates import check_agreement, check_mismatch, check_rollouts, give_up_after, untruncated
 from gdro import DifficultyClassifier, PromptGDRO, RolloutGDRO, bin_means, prompt_signals
-from model import Group, full, load_policy, memory_gib, save_hf
+from model import full, load_policy, memory_gib, save_hf
+from ranks import Group
 from reward import VERDICTS, close_graders, grade, source_fingerprint
-from rollout import Sampling, generate_share, make_engine, plan_updates, seed_of
-from runfolder import SECRET, Clock, RunFolder, Stop, Tracker, peak_mib, shown, used_mib
+from rollout import Sampling, generate_share, seed_of
+from runlog import SECRET, Clock, Stop, Tracker, peak_mib, shown, used_mib
 
 CHOICES = evaluation.CHOICES | {"loss_agg": ("prompt", "token"), "difficulty": gdro.DIFFICULTIES, "prompt_signal": gdro.SIGNALS, "arm_signal": gdro.SIGNALS,
                           "rollout_rule": gdro.RULES, "rollout_utility": gdro.UTILITIES, "logger": ("none", "wandb", "tensorboard"),
@@ -76,7 +80,7 @@ class Config:
     eval_top_p: float = 1.0  # evaluation only
     eval_top_k: int = 0  # evaluation only; 0 is off
     # model and rollouts
-    model: str = "arith/base"  # folder of Hugging Face files or a hub id; also the frozen reference of the KL term
+    model: str = "worlds/arith"  # folder of Hugging Face files or a hub id; also the frozen reference of the KL term
     engine: str = "auto"  # auto: vllm on GPUs, torch on CPUs | vllm | torch: plain PyTorch sampling
     kv_cache_gib: float = 4.0  # vllm: GiB of key-value cache a rank
     eager: bool = False  # vllm: no CUDA graphs: starts sooner, samples slower
@@ -395,50 +399,6 @@ def train(cfg, stop, group):
 def score_of(results):
     """What makes an evaluation the best: mean@n, averaged over the sets -> float (NaN without sets)."""
     return float(np.mean([next(value for key, value in r.items() if key.startswith("mean@")) for r in results])) if results else float("nan")
-
-
-def untruncated(sampling):
-    """Gate on the samples trained on: with top-p or top-k the engine's distribution is not the trainer's, and every ratio is wrong."""
-    if sampling.top_p < 1 or sampling.top_k > 0:
-        raise RuntimeError(f"training samples must not be truncated: {sampling}; top_p must be 1 and top_k 0")
-    return sampling
-
-
-def check_agreement(group, step, uids, counts):
-    """Gate: all ranks are about to generate for the same step, prompts and allocation."""
-    hashes = group.gather([seed_of(step, *uids, *counts)])
-    apart = [rank for rank, other in enumerate(hashes) if other != hashes[0]]
-    if apart:
-        raise RuntimeError(f"step {step}: ranks {apart} drew other prompts or another allocation than rank 0: their data, config or controller state differs")
-
-
-def check_rollouts(rollouts, most, vocabulary):
-    """Gate: the engine's tokens and log-probabilities can be those of at most `most` sampled tokens."""
-    for r in rollouts:
-        ids, logprobs = np.array(r.response_ids), np.array(r.engine_logprobs)
-        if not (0 < len(ids) == len(logprobs) <= most and 0 <= ids.min() and ids.max() < vocabulary and np.isfinite(logprobs).all() and logprobs.max() < 1e-3):
-            raise RuntimeError(f"the engine returned what cannot have been sampled: {len(ids)} tokens (1 to {most}), ids {ids[:8]}... (0 to {vocabulary - 1}), log-probabilities {logprobs[:8]}...")
-
-
-def check_mismatch(mismatch):
-    """Gate on the mean |log-probability trainer - engine| of the sampled tokens: 1e-6 in float32, about 0.03 for a large bf16 model."""
-    if not mismatch <= 0.2:  # NaN too
-        raise RuntimeError(f"engine and trainer disagree by {mismatch:.3f} nats a token: the engine's weights are stale, or its temperature, "
-                           "truncation or tokenizer differs from the trainer's. Training on would follow a false gradient")
-    if mismatch > 0.05:
-        tqdm.write(f"warning: engine and trainer disagree by {mismatch:.3f} nats a token (stops above 0.2)")
-
-
-def give_up_after(most, broken, step, norm, run, batch):
-    """An update whose gradient is not finite is skipped; after `most` in a row the run stops and leaves the step's batch in broken_batch.jsonl."""
-    if broken < most:
-        if run.group.master:
-            tqdm.write(f"warning: step {step}: the gradient norm is {norm}; this update is skipped ({broken} in a row, stops at {most})")
-        return
-    for row in batch:
-        run.append("broken_batch.jsonl", {"step": step} | dict(zip(("uid", "response", "reward", "advantage", "weight"), row)))
-    raise RuntimeError(f"step {step}: the gradient of {most} updates in a row was not finite (norm {norm}); the step's batch is in {run.path('broken_batch.jsonl')}. "
-                       "The weights are those before the first of them, and so are the checkpoints; try a lower lr")
 
 
 def print_result(cfg, records, best):

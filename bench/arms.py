@@ -22,7 +22,7 @@ sys.path.insert(0, ROOT)
 
 PROMPT, ROLLOUT = ["--prompt_gdro=true"], ["--rollout_gdro=true"]
 EXP3P = ROLLOUT + ["--rollout_rule=exp3p", "--n_min=2", "--n_max=12"]  # the paper's arms
-ARMS = {  # name -> arguments of train.py, and what of it is replaced by what of baselines.py
+ARMS = {  # name -> arguments of train.py, and what of it is replaced by what of rivals.py
     "grpo": ([], {}),
     "grpo_prompt_mean": (["--loss_agg=prompt"], {}),
     "prompt_error": (PROMPT, {}),
@@ -46,7 +46,7 @@ ARMS = {  # name -> arguments of train.py, and what of it is replaced by what of
     "maxrl": ([], {"group_advantages": "maxrl_advantages"}),
     "dapo": (["--prompts_per_step=128", "--steps=50"], {"group_advantages": "dapo_advantages"}),
 }
-WORLDS = {"arith": [], "letters": ["--dataset=letters", "--eval_sets=letters", "--model=letters/base"]}  # name -> arguments of train.py
+WORLDS = {"arith": [], "letters": ["--dataset=letters", "--eval_sets=letters", "--model=worlds/letters"]}  # name -> arguments of train.py
 DEVELOPMENT, REPORT = {"prompts": 0, "seeds": range(100, 108)}, {"prompts": 1, "seeds": range(8)}  # seeds of the problems, and of the runs
 METRICS = ("mean@8", "pass@8", "worst", "area")
 STUDENT = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776, 6: 2.571, 7: 2.447, 8: 2.365, 9: 2.306, 10: 2.262, 12: 2.201, 16: 2.131}  # 97.5 % quantile, by number of seeds
@@ -71,15 +71,15 @@ def run_one(arm, world, prompts, seed, folder, extra):
 
 def run_here(arm, world, prompts, arguments):
     """One run in this process."""
-    import baselines
     import train
-    import worlds
+    from bench import rivals
+    from worlds import problems
 
-    worlds.SEED = prompts
+    problems.SEED = prompts
     settings, replaced = ARMS[arm]
     for name, rival in replaced.items():
-        rival = getattr(baselines, rival)
-        setattr(train, name, rival(train.group_advantages) if rival is baselines.dapo_advantages else rival)
+        rival = getattr(rivals, rival)
+        setattr(train, name, rival(train.group_advantages) if rival is rivals.dapo_advantages else rival)
     train.main([*WORLDS[world], *settings, *arguments])
 
 
@@ -112,7 +112,7 @@ def run_all(args, arms, seeds, prompts, extra):
     if todo:
         os.environ |= {"OMP_NUM_THREADS": "1"}
         context = multiprocessing.get_context("forkserver")  # a clean process a run, which inherits the imports
-        context.set_forkserver_preload(["train", "baselines", "transformers.models.qwen3.modeling_qwen3"])
+        context.set_forkserver_preload(["train", "bench.rivals", "transformers.models.qwen3.modeling_qwen3"])
         with ProcessPoolExecutor(args.jobs, context, max_tasks_per_child=1) as pool:
             running = {pool.submit(run_one, arm, args.world, prompts, seed, folder, extra): (arm, seed) for arm, seed, folder in todo}
             try:

@@ -1,5 +1,5 @@
 """What several measurements share: random models (what a weight is does not matter to speed), and peak memory."""
-from arith.make_base import make_tokenizer
+from worlds.make_base import make_tokenizer
 
 
 def random_qwen3(path, layers=4, width=128, vocabulary=2048, dtype="float32"):

@@ -20,7 +20,8 @@ def main():
     import torch
 
     from bench.common import random_qwen3
-    from rollout import Sampling, TorchEngine, seed_of
+    from rollout import Sampling, seed_of
+    from torch_engine import TorchEngine
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name, default in {"prompts": 64, "rollouts": 4, "tokens": 96, "width": 128, "layers": 4, "vocabulary": 2048, "repeats": 5, "threads": 1, "mean": 32}.items():

@@ -12,7 +12,7 @@ from types import SimpleNamespace
 import numpy as np
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-from rollout import plan_updates
+from batch import plan_updates
 
 
 def main():

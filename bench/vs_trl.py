@@ -19,8 +19,8 @@ import numpy as np
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 sys.path.insert(0, ROOT)
-from bench.gpu import coin
 from bench.common import peak_mib, random_qwen3
+from bench.gpu import coin
 
 WARM = 3  # steps left out at the start
 PHASES = ("generate", "sync", "grade", "logprobs", "update", "feedback")
@@ -36,17 +36,17 @@ def make_files(folder, args):
 
 
 def ours(folder, args):
-    import runfolder
+    import checkpoint
     import train
 
-    ends, append = [], runfolder.RunFolder.append
+    ends, append = [], checkpoint.RunFolder.append
 
     def timed(self, name, record):
         append(self, name, record)
         if name == "metrics.jsonl":
             ends.append(time.perf_counter())
 
-    runfolder.RunFolder.append = timed
+    checkpoint.RunFolder.append = timed
     train.main([f"--model={folder}/model", f"--dataset={folder}/prompts.jsonl", "--template=bare", "--reward=bench/gpu.py:coin", "--grade_workers=1", "--eval_sets=",
                 f"--engine={args.engine}", f"--device={args.device}", "--kv_cache_gib=1", f"--cpu_threads={args.threads}", f"--prompt_gdro={args.gdro}",
                 f"--rollout_gdro={args.gdro}", f"--steps={args.steps}", f"--prompts_per_step={args.prompts}", f"--n_rollouts={args.rollouts}", "--updates_per_step=1",

@@ -18,28 +18,29 @@ hypothesis.settings.load_profile("patient")
 
 @pytest.fixture(autouse=True)
 def in_project_root(monkeypatch):
-    """Tests name arith/base and config/ as the README does."""
+    """Tests name worlds/arith and config/ as the README does."""
     monkeypatch.chdir(ROOT)
 
 
 @pytest.fixture(scope="session")
 def policy():
-    from model import Group, load_policy
+    from model import load_policy
+    from ranks import Group
     from train import Config
 
-    return load_policy("arith/base", Group(Config()))[0]
+    return load_policy("worlds/arith", Group(Config()))[0]
 
 
 @pytest.fixture(scope="session")
 def engine():
-    from rollout import TorchEngine
+    from torch_engine import TorchEngine
 
-    return TorchEngine("arith/base")
+    return TorchEngine("worlds/arith")
 
 
 @pytest.fixture(scope="session")
 def prompts(engine):
     """Token ids of twelve prompts of two lengths."""
-    from worlds import arith
+    from worlds.problems import arith
 
     return [engine.tokenizer(p.prompt)["input_ids"] for p in arith("eval")[::27]]

@@ -7,19 +7,24 @@ sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 import numpy as np
 import torch
 
+import batch
+import eval as evaluation
 import rollout
 import train
-from worlds import arith
-from model import Group, full, load_policy, save_hf
-from rollout import Rollout, plan_updates
-from train import Config, check_agreement, group_advantages, grpo_loss, token_weights
+from batch import plan_updates
+from gates import check_agreement
+from model import full, load_policy, save_hf
+from ranks import Group
+from rollout import Rollout
+from train import Config, group_advantages, grpo_loss, token_weights
+from worlds.problems import arith
 
 
 def resident(group):
     """Whether every weight is a shard after a forward pass without a backward pass, in a model that is only read and in one that is trained."""
     found = {}
     for name, trainable in (("reference", False), ("policy", True)):
-        policy, _ = load_policy("arith/base", group, trainable=trainable)
+        policy, _ = load_policy("worlds/arith", group, trainable=trainable)
         found[name + " dtype"] = next(policy.parameters()).dtype
         with torch.no_grad():
             policy(torch.arange(10)[None], torch.tensor([[False] * 4 + [True] * 6]))
@@ -42,8 +47,8 @@ def broken():
     train.main(["--prompts_per_step=16", "--eval_sets=", "--steps=4", f"--out_dir={sys.argv[2]}.run"])
 
 
-def gradient(group, model=os.environ.get("MODELS", "arith/base")):
-    """Loss and gradient of one update on eight rollouts of two prompts, cut as group.world and `rollout.plan_micro_batches` say."""
+def gradient(group, model=os.environ.get("MODELS", "worlds/arith")):
+    """Loss and gradient of one update on eight rollouts of two prompts, cut as group.world and `batch.plan_micro_batches` say."""
     rng = np.random.default_rng(0)
     rollouts = [Rollout(i // 4, i % 4, [13, 3, 4, 5, 2], rng.integers(3, 13, 1 + i).tolist(), [-1.0] * (1 + i), True, "", reward=(-1.0) ** i) for i in range(8)]
     cfg = Config(prompts_per_step=2, updates_per_step=1, kl_coef=0.1, tokens_per_micro_batch=30)
@@ -67,7 +72,7 @@ def gradient(group, model=os.environ.get("MODELS", "arith/base")):
 
 
 def uneven(group):
-    rollout.plan_micro_batches = lambda lengths, budget, world: [[0, 1, 2], [6], [7], [3, 4, 5]]
+    batch.plan_micro_batches = lambda lengths, budget, world: [[0, 1, 2], [6], [7], [3, 4, 5]]
     result = gradient(group)
     return result | {"own": group.gather(result["own"])}
 
@@ -105,7 +110,7 @@ def export(group):
 
 def sync(group):
     """The sync gate on each rank's vLLM, with the sharded policy of the folder MODELS -> the names that arrived."""
-    engine = rollout.make_engine(Config(model=os.environ["MODELS"], engine="vllm", kv_cache_gib=0.0625), group)
+    engine = evaluation.make_engine(Config(model=os.environ["MODELS"], engine="vllm", kv_cache_gib=0.0625), group)
     policy, _ = load_policy(os.environ["MODELS"], group)
     engine.sync(policy.named_tensors())
     return sorted(engine.names)
@@ -120,7 +125,7 @@ def crowded(group):
 
 def greedy(group):
     """prompt -> greedy response ids of vLLM on the folder MODELS, loaded from its files."""
-    engine = rollout.make_engine(Config(model=os.environ["MODELS"], engine="vllm", kv_cache_gib=0.0625), group)
+    engine = evaluation.make_engine(Config(model=os.environ["MODELS"], engine="vllm", kv_cache_gib=0.0625), group)
     texts = [p.prompt for p in arith("eval")[::40]]
     rollouts = engine.generate([engine.tokenizer(text)["input_ids"] for text in texts], [[0]] * len(texts), rollout.Sampling(12, temperature=0))
     return {text: r.response_ids for text, r in zip(texts, rollouts)}

@@ -13,7 +13,7 @@ from answers import string_match
 from configurator import UsageError
 from data import DATASETS, HUB, Gated, load_problems, load_set, read_rows
 from reward import Grader
-from worlds import ARITH, LETTERS, Problem, arith, arith_trace, letters, rewritten
+from worlds.problems import ARITH, LETTERS, Problem, arith, arith_trace, letters, rewritten
 
 
 def settings(**changes):
@@ -41,7 +41,7 @@ def test_no_prompt_is_in_both_splits_and_each_split_is_always_the_same(world, mo
     train, held_out = world("train"), world("eval")
     assert not {p.prompt for p in train} & {p.prompt for p in held_out}
     assert len({p.uid for p in train}) == len(train) and train == world("train")
-    monkeypatch.setattr("worlds.SEED", 1)
+    monkeypatch.setattr("worlds.problems.SEED", 1)
     assert len({p.uid for p in train} & {p.uid for p in world("train")}) < len(train) / 100
 
 
@@ -56,15 +56,15 @@ def test_training_is_heavy_tailed_and_evaluation_even(name, world, families):
 @pytest.mark.parametrize("name", ["arith", "letters"])
 def test_the_shipped_base_policies_have_the_success_rates_they_say(name):
     """And they spread: an easy family, a hopeless one, nothing missing between."""
-    from arith.make_base import success_rates
+    from worlds.make_base import success_rates
 
-    with open(f"{name}/base/success_rates.json") as file:
+    with open(f"worlds/{name}/success_rates.json") as file:
         said = json.load(file)["success_rates"]
     for letter, rate in success_rates(32, name).items():
         assert rate == pytest.approx(said[letter], abs=4 * (said[letter] / 1280) ** 0.5)  # 1,280 responses a family
     rates = sorted(said.values(), reverse=True)
     assert rates[0] > 0.85 and 0.001 < rates[-1] < 0.004
-    assert os.path.getsize(f"{name}/base/model.safetensors") < 2e6
+    assert os.path.getsize(f"worlds/{name}/model.safetensors") < 2e6
 
 
 # ---------- local files ----------

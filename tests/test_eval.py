@@ -13,7 +13,8 @@ from make_files import tiny_qwen3, write_benchmarks, write_jsonl
 
 import eval as evaluation
 from eval import interval, paper_table, pass_at_k, summarize
-from model import Group, load_tokenizer
+from model import load_tokenizer
+from ranks import Group
 from rollout import Rollout
 from train import main as train_main
 

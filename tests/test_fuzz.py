@@ -72,7 +72,7 @@ good = st.fixed_dictionaries({"prompt": st.one_of(st.text(min_size=1, max_size=8
 def tokenizer():
     from model import load_tokenizer
 
-    return load_tokenizer("arith/base")
+    return load_tokenizer("worlds/arith")
 
 
 @pytest.mark.parametrize("suffix", [".jsonl", ".csv"])

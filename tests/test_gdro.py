@@ -7,7 +7,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gdro import SIGNALS, UTILITIES, DifficultyClassifier, PromptGDRO, RolloutGDRO, bin_means, prompt_signals
+from gdro import (
+    SIGNALS,
+    UTILITIES,
+    DifficultyClassifier,
+    PromptGDRO,
+    RolloutGDRO,
+    bin_means,
+    prompt_signals,
+)
 
 rates = st.lists(st.floats(0, 1), min_size=1, max_size=40)
 

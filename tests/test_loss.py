@@ -5,8 +5,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from model import Group, TokenLogprobs, load_policy
-from rollout import Sampling, plan_updates, seed_of
+from batch import plan_updates
+from model import TokenLogprobs, load_policy
+from ranks import Group
+from rollout import Sampling, seed_of
 from train import Config, group_advantages, grpo_loss, prompts_of_step, token_weights
 
 
@@ -105,7 +107,7 @@ def test_plain_grpo_equals_the_textbook(policy, engine, prompts):
 
 @pytest.mark.parametrize("loss_agg", ["prompt", "token"])
 def test_loss_and_gradient_do_not_depend_on_the_micro_batches(batch, loss_agg):
-    policy = load_policy("arith/base", Group(Config()))[0]
+    policy = load_policy("worlds/arith", Group(Config()))[0]
     weight = np.linspace(0.5, 2, 12)
     results = [step_loss(policy, batch, config(loss_agg=loss_agg, tokens_per_micro_batch=budget), weight, 0.1, 0.2) for budget in (8192, 100, 28)]
     for loss, grad, _ in results[1:]:

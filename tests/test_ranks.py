@@ -10,12 +10,13 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from bench.common import random_qwen3
 from rank_checks import gradient
-
-from model import Group, load_hf, load_policy
-from rollout import generate_share
 from test_train import TINY, metrics_of, run
+
+from bench.common import random_qwen3
+from model import load_hf, load_policy
+from ranks import Group
+from rollout import generate_share
 from train import Config
 
 
@@ -87,7 +88,7 @@ def test_bfloat16_computation_keeps_float32_weights_and_a_bfloat16_reference(tmp
 @pytest.mark.parametrize("ranks, random, apart", [(1, True, 0.02), (2, False, 0.04)])
 def test_gradients_in_bfloat16_are_those_of_float32_but_for_rounding(tmp_path, ranks, random, apart):
     """Of a random model within 2 percent; of the embedded world's base policy, on responses that it would never give, within 4."""
-    model = random_qwen3(str(tmp_path / "model"), layers=2) if random else "arith/base"
+    model = random_qwen3(str(tmp_path / "model"), layers=2) if random else "worlds/arith"
     exact = gradient(Group(Config()), model)
     rounded = check(ranks, "gradient", tmp_path / "result.pt", DTYPE="bfloat16", MODELS=model)
     a, b = (torch.cat([result["gradients"][name].flatten() for name in exact["gradients"]]) for result in (exact, rounded))
@@ -174,7 +175,7 @@ def test_models_shaped_like_qwen3_start_sharded_and_export(tmp_path, tied, width
     hf = Qwen3ForCausalLM(Qwen3Config(vocab_size=151_936, hidden_size=width, intermediate_size=3 * width, num_hidden_layers=1, num_attention_heads=width // 64,
                                       num_key_value_heads=width // 128, head_dim=128, tie_word_embeddings=tied))
     hf.save_pretrained(path)
-    AutoTokenizer.from_pretrained("arith/base").save_pretrained(path)
+    AutoTokenizer.from_pretrained("worlds/arith").save_pretrained(path)
     found = check(2, "export", tmp_path / "result.pt", MODELS=path)[path]
     assert dict(found["names"]) == {name: tuple(tensor.shape) for name, tensor in hf.state_dict().items()}
     assert "lm_head.weight" in dict(found["names"]) and found["sharded"]

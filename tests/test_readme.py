@@ -15,9 +15,10 @@ import data
 from configurator import parse
 from data import HUB
 from eval import EvalConfig
-from model import Group, load_policy
+from model import load_policy
+from ranks import Group
 from train import PRESETS, Config, main
-from worlds import ARITH
+from worlds.problems import ARITH
 
 with open(os.path.join(os.path.dirname(__file__), "..", "README.md"), encoding="utf-8") as file:
     README = file.read()
@@ -81,8 +82,8 @@ def test_the_table_of_data_sets_names_them_all():
 
 
 def test_facts_about_the_embedded_world():
-    assert f"{sum(p.numel() for p in load_policy('arith/base', Group(Config()))[0].parameters()):,} parameters" in README
-    with open("arith/base/success_rates.json") as file:
+    assert f"{sum(p.numel() for p in load_policy('worlds/arith', Group(Config()))[0].parameters()):,} parameters" in README
+    with open("worlds/arith/success_rates.json") as file:
         rates = json.load(file)["success_rates"]
     assert f"from {rates['A']:.2f} (A) down to {rates['H']:.3f} (H)" in README
     assert f"(A {ARITH.families[0].share:.0%}, H {ARITH.families[-1].share:.0%})".replace("%", " %") in README

@@ -8,11 +8,10 @@ import time
 from concurrent.futures import CancelledError, ThreadPoolExecutor
 
 import pytest
-
-import reward
 from grading_cases import ANSWERS, RESPONSES
 from hostile_answers import hostile_answers
 
+import reward
 from answers import normal, string_match
 from configurator import UsageError
 from reward import VERDICTS, Grader, grade

@@ -8,8 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from batch import pad_batch, plan_micro_batches
 from model import TokenLogprobs
-from rollout import Rollout, Sampling, TorchEngine, draw, pad_batch, plan_micro_batches, seed_of, stop_ids, text_of
+from rollout import Rollout, Sampling, seed_of, stop_ids, text_of
+from torch_engine import TorchEngine, draw
 
 
 def seeds_for(prompts, count=lambda i: 1 + i % 5):
@@ -30,7 +32,7 @@ def test_every_prompt_gets_its_own_number_of_rollouts(engine, prompts):
 def test_samples_do_not_depend_on_batch_composition(engine, prompts):
     seeds = seeds_for(prompts)
     together = engine.generate(prompts, seeds, Sampling(9))
-    small = TorchEngine("arith/base", max_num_seqs=5).generate(prompts, seeds, Sampling(9))
+    small = TorchEngine("worlds/arith", max_num_seqs=5).generate(prompts, seeds, Sampling(9))
     for r, other in zip(together, small, strict=True):
         alone = engine.generate([prompts[r.prompt_id]], [[seeds[r.prompt_id][r.sample]]], Sampling(9))[0]
         assert same(r, alone) and same(r, other)
@@ -111,7 +113,7 @@ def test_a_response_cut_by_the_limit_is_not_finished_and_has_no_stop_token(engin
 
 
 def test_an_empty_response_is_one_stop_token_and_empty_text(prompts):
-    engine = TorchEngine("arith/base")
+    engine = TorchEngine("worlds/arith")
     with torch.no_grad():  # a policy that always stops at once: constant hidden states that point at <eos>
         engine.hf.model.norm.weight.zero_()
     engine.stop_ids = torch.tensor([0])  # all logits equal 0; with temperature 0 the first token wins
@@ -130,7 +132,7 @@ def test_stop_ids_are_those_of_tokenizer_and_generation_config(engine):
 
 
 def test_sync_takes_over_the_weights_and_wants_all_of_them(prompts, policy):
-    engine = TorchEngine("arith/base")
+    engine = TorchEngine("worlds/arith")
     before = engine.generate(prompts, seeds_for(prompts), Sampling(9))
     changed = {name: tensor + 0.1 * torch.randn_like(tensor) for name, tensor in policy.named_tensors()}
     changed["lm_head.weight"] = changed["model.embed_tokens.weight"]
@@ -144,7 +146,7 @@ def test_sync_takes_over_the_weights_and_wants_all_of_them(prompts, policy):
 
 
 def test_the_sync_gate_sees_a_stale_weight(policy, monkeypatch):
-    engine = TorchEngine("arith/base")
+    engine = TorchEngine("worlds/arith")
     load, stale = engine.load, engine.probes[1]
     monkeypatch.setattr(engine, "load", lambda tensors: load([(n, t * 2 if n == stale else t) for n, t in tensors]))
     with pytest.raises(RuntimeError, match=f"sync gate: after the sync the engine holds other values of {stale}"):

@@ -8,7 +8,7 @@ import torch
 
 import train
 from model import load_hf
-from rollout import TorchEngine
+from torch_engine import TorchEngine
 
 COUNTS, WEIGHTS = np.array([2, 6, 3, 5, 4, 4, 2, 6]), np.linspace(0.3, 2.0, 8)
 
@@ -38,7 +38,7 @@ def test_a_step_equals_its_dense_recomputation(tmp_path, monkeypatch, loss_agg, 
                 "--tokens_per_micro_batch=120", "--weight_decay=0.01", f"--out_dir={tmp_path}/run"])
     metrics = json.loads((tmp_path / "run" / "metrics.jsonl").read_text())
 
-    hf, rollouts = load_hf("arith/base")[0], seen["rollouts"]
+    hf, rollouts = load_hf("worlds/arith")[0], seen["rollouts"]
     optimizer = torch.optim.AdamW(hf.parameters(), lr=lr, weight_decay=0.01)
 
     def logprobs(r):

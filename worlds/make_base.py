@@ -1,7 +1,7 @@
 """
 Makes the base policies of the embedded worlds: tiny Qwen3s, pretrained on demonstrations that slip, one family more than another.
-$ python arith/make_base.py             # minutes; writes arith/base/ and prints the success rates
-$ python arith/make_base.py letters     # writes letters/base/
+$ python worlds/make_base.py             # minutes; writes worlds/arith/ and prints the success rates
+$ python worlds/make_base.py letters     # writes worlds/letters/
 """
 import json
 import os
@@ -15,8 +15,9 @@ sys.path.insert(0, ROOT)
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 
-from rollout import Sampling, TorchEngine, seed_of
-from worlds import ARITH, LETTERS, problems
+from rollout import Sampling, seed_of
+from torch_engine import TorchEngine
+from worlds.problems import ARITH, LETTERS, problems
 
 SEED, STEPS, BATCH, LR, SAMPLES = 1, 1500, 256, 2e-3, 256
 WORLDS = {"arith": ARITH, "letters": LETTERS}
@@ -49,7 +50,7 @@ def demonstrations(rng, world, tokenizer, count, held_out):
 
 def success_rates(samples, name="arith"):
     """Share of right responses of the saved base policy on the evaluation prompts of each family."""
-    engine, held_out = TorchEngine(os.path.join(ROOT, name, "base"), max_num_seqs=1024), problems(WORLDS[name], "eval")
+    engine, held_out = TorchEngine(os.path.join(ROOT, "worlds", name), max_num_seqs=1024), problems(WORLDS[name], "eval")
     seeds = [[seed_of("base", p.uid, j) for j in range(samples)] for p in held_out]
     rollouts = engine.generate([engine.tokenizer(p.prompt)["input_ids"] for p in held_out], seeds, Sampling(max_tokens=12))
     right = {f.letter: [] for f in WORLDS[name].families}
@@ -62,7 +63,7 @@ def main():
     torch.set_num_threads(1)  # the same weights on every machine of a kind
     torch.manual_seed(SEED)
     name = sys.argv[1] if len(sys.argv) > 1 else "arith"
-    world, out = WORLDS[name], os.path.join(ROOT, name, "base")
+    world, out = WORLDS[name], os.path.join(ROOT, "worlds", name)
     rng, tokenizer = np.random.default_rng(SEED), make_tokenizer(world=world)
     config = Qwen3Config(vocab_size=len(tokenizer), hidden_size=64, intermediate_size=192, num_hidden_layers=3, num_attention_heads=4,
                          num_key_value_heads=2, head_dim=32, max_position_embeddings=64, tie_word_embeddings=True,

@@ -1,55 +1,68 @@
-"""Around the loop: the run folder with its logs and checkpoints, an experiment tracker, clocks, memory, and the orderly stop."""
+"""How a run starts, and its checkpoints: written beside, verified, renamed, chosen on resume."""
 import dataclasses
+import itertools
 import json
 import os
-import platform
 import re
-import resource
 import shutil
-import signal
-import subprocess
-import time
 import zlib
 
-import numpy as np
-import torch
+import torch.distributed.checkpoint as dcp
 from torch.distributed.checkpoint import CheckpointException
-from tqdm import tqdm
+from torch.distributed.checkpoint.state_dict import (
+    get_model_state_dict,
+    get_state_dict,
+    set_model_state_dict,
+    set_state_dict,
+)
 
 from configurator import UsageError
-from model import load_weights, save_weights
+from runlog import jsonable, read_json, shown, versions
+
+FILE_BYTES = 2**32  # of all ranks' shards together, in one set of files
+
+
+def checkpoint_state(policy, optimizer):
+    """(state dicts of the policy and of the optimizer, or None; the tensors of both by the name that they have in a checkpoint). A tied weight comes once."""
+    if optimizer and not optimizer.state:
+        optimizer.zero_grad()  # PyTorch fills in the moments of an optimizer that has not stepped, but not amid gradients
+    weights, moments = get_state_dict(policy, optimizer) if optimizer else (get_model_state_dict(policy), None)
+    names = {name.replace("_checkpoint_wrapped_module.", "") for name, _ in policy.named_parameters()}
+    assert names <= weights.keys(), f"weights without a name in the state dict: {sorted(names - weights.keys())[:3]}"
+    tensors = {f"policy.{name}": tensor for name, tensor in weights.items() if name in names}
+    if optimizer:
+        tensors |= {f"optimizer.{name}.{key}": tensor for name, state in moments["state"].items() for key, tensor in state.items()}
+    return weights, moments, tensors
+
+
+def save_weights(policy, optimizer, path):
+    """Write policy and optimizer into `path`/weights as safetensors, sharded where they are sharded."""
+    *_, tensors = checkpoint_state(policy, optimizer)
+    before = itertools.accumulate((tensor.numel() * tensor.element_size() for tensor in tensors.values()), initial=0)
+    files = {name: 1 + size // FILE_BYTES for name, size in zip(tensors, before)}  # a file is held in memory while it is written
+    dcp.save(tensors, storage_writer=dcp.HuggingFaceStorageWriter(os.path.join(path, "weights"), files, save_distributed=True))
+
+
+def load_weights(policy, optimizer, path):
+    """Read into policy and optimizer (None: only the policy), in place, what `save_weights` wrote."""
+    weights, moments, tensors = checkpoint_state(policy, optimizer)
+    dcp.load(tensors, storage_reader=dcp.HuggingFaceStorageReader(os.path.join(path, "weights")))
+    if optimizer:
+        moments["state"] = {name: {key: tensors[f"optimizer.{name}.{key}"] for key in state} for name, state in moments["state"].items()}
+        set_state_dict(policy, optimizer, model_state_dict=weights, optim_state_dict=moments)
+    else:
+        set_model_state_dict(policy, weights)
+
 
 # knobs that may differ on resume: they change no line that a step writes, or only its last digits
 FREE_ON_RESUME = {"out_dir", "resume", "steps", "eval_every", "save_every", "keep_checkpoints", "grade_workers", "logger", "collective_timeout"}
 ROUNDING = {"device", "cpu_threads", "kv_cache_gib", "eager", "max_num_seqs", "activation_checkpointing", "tokens_per_micro_batch"}
 
 
-SECRET = re.compile(r"(?<![A-Za-z0-9])(?:hf_[A-Za-z0-9]{30,}|sk-[\w-]{32,})|(?<=://)\S+(?=@)")  # tokens, and user:password of an address
-
-
-def shown(cfg):
-    """All knobs as a dict to write down, without the secrets that somebody put into one."""
-    return {key: SECRET.sub("***", value) if isinstance(value, str) else value for key, value in dataclasses.asdict(cfg).items()}
-
-
 def differences(cfg, before):
     """(knob, value in the config.json `before`, value now) where they differ. A knob that is newer than the file had its default."""
     now, defaults = shown(cfg), {f.name: f.default for f in dataclasses.fields(cfg)}
     return [(k, before["config"].get(k, defaults[k]), v) for k, v in now.items() if before["config"].get(k, defaults[k]) != v]
-
-
-def jsonable(value):
-    """Floats and lists of floats as JSON knows them: NaN becomes null."""
-    if isinstance(value, (list, tuple, np.ndarray)):
-        return [jsonable(v) for v in value]
-    if isinstance(value, (np.integer, np.bool_)):
-        return value.item()
-    return (float(value) if np.isfinite(value) else None) if isinstance(value, (float, np.floating)) else value
-
-
-def read_json(path):
-    with open(path) as file:
-        return json.load(file)
 
 
 class RunFolder:
@@ -273,81 +286,3 @@ def checksum(path):
     return [size, crc]
 
 
-def versions():
-    import transformers
-
-    here = os.path.dirname(os.path.abspath(__file__))
-    git = shutil.which("git") and subprocess.run(["git", "-C", here, "describe", "--always", "--dirty", "--abbrev=40"], capture_output=True, text=True).stdout.strip()
-    return {"git": git or "unknown", "python": platform.python_version(), "torch": torch.__version__,
-            "transformers": transformers.__version__, "numpy": np.__version__}
-
-
-class Tracker:
-    """wandb or tensorboard, or nothing. metrics.jsonl has everything in any case."""
-
-    def __init__(self, cfg, group):
-        self.start, self.log = lambda: None, lambda step, metrics: None
-        if not group.master:
-            return
-        try:
-            if cfg.logger == "wandb":
-                import wandb
-            elif cfg.logger == "tensorboard":
-                from torch.utils.tensorboard import SummaryWriter
-        except ImportError as error:
-            raise UsageError(f"logger={cfg.logger} is not installed: pip install {cfg.logger}, or --logger=none") from error
-        if cfg.logger == "wandb":
-            self.start = lambda: wandb.init(project="nanogdro", name=os.path.basename(cfg.out_dir), config=shown(cfg), dir=cfg.out_dir)
-            self.log = lambda step, metrics: wandb.log(metrics, step=step)
-        elif cfg.logger == "tensorboard":
-            self.start = lambda: setattr(self, "writer", SummaryWriter(cfg.out_dir))
-            self.log = lambda step, metrics: [self.writer.add_scalar(name, value, step) for name, value in metrics.items()]
-
-
-class Clock:
-    """Seconds since the last lap, by name."""
-
-    def __init__(self):
-        self.laps, self.times = [], [time.perf_counter()]
-
-    def lap(self, name):
-        if torch.cuda.is_initialized():
-            torch.cuda.synchronize()  # or the time would be that of the launches
-        self.laps.append(name)
-        self.times.append(time.perf_counter())
-
-    def seconds(self):
-        return {f"time/{name}": t for name, t in zip(self.laps, np.diff(self.times))} | {"time/step": self.times[-1] - self.times[0]}
-
-
-def used_mib(group, phase):
-    """GPU memory in use at the end of a phase, before anything is given back, as the driver counts it: PyTorch keeps what it once
-    allocated, so this is the phase's peak. PyTorch's own figures count a sleeping vLLM as if it were awake. Nothing on a CPU."""
-    if group.device != "cuda":
-        return {}
-    free, total = torch.cuda.mem_get_info()
-    return {f"mem/{phase}_mib": (total - free) / 2**20}
-
-
-def peak_mib(memory):
-    """The step's peak: of its phases (`used_mib`) on a GPU, the process's so far on a CPU."""
-    return max(memory.values(), default=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10)
-
-
-class Stop:
-    """Ctrl-C or SIGTERM asks for a stop after the step, with a checkpoint; a second Ctrl-C stops at once."""
-
-    asked, status = False, 128 + signal.SIGINT  # status: what the process exits with
-
-    def listen(self):
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, self.ask)
-
-    def ask(self, number, frame):
-        self.asked, self.status = True, 128 + number
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        tqdm.write("stopping after this step (Ctrl-C again: at once)")
-
-    def restore(self):
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
