@@ -17,7 +17,7 @@ from torch.distributed.checkpoint.state_dict import (
 )
 
 from configurator import UsageError
-from runlog import jsonable, read_json, shown, versions
+from runlog import jsonable, read_json, without_secrets, versions
 
 FILE_BYTES = 2**32  # of all ranks' shards together, in one set of files
 
@@ -61,7 +61,7 @@ ROUNDING = {"device", "cpu_threads", "kv_cache_gib", "eager", "max_num_seqs", "a
 
 def differences(cfg, before):
     """(knob, value in the config.json `before`, value now) where they differ. A knob that is newer than the file had its default."""
-    now, defaults = shown(cfg), {f.name: f.default for f in dataclasses.fields(cfg)}
+    now, defaults = without_secrets(cfg), {f.name: f.default for f in dataclasses.fields(cfg)}
     return [(k, before["config"].get(k, defaults[k]), v) for k, v in now.items() if before["config"].get(k, defaults[k]) != v]
 
 
@@ -87,7 +87,7 @@ class RunFolder:
         self.eval_every_before = before["config"]["eval_every"] if before else cfg.eval_every
         if cfg.resume == "auto" and not mine and self.checkpoint:
             cfg = dataclasses.replace(cfg, resume=self.checkpoint)  # so that the fork stays known as one
-        self.describe, self.mine = json.dumps({"config": shown(cfg), "data": data, "versions": versions()}, indent=1), mine
+        self.describe, self.mine = json.dumps({"config": without_secrets(cfg), "data": data, "versions": versions()}, indent=1), mine
 
     def choose(self, cfg, here):
         """-> (the checkpoint to start from or None, whether it is of the run in this folder and not one that it is forked from)."""

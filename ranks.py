@@ -26,7 +26,7 @@ class Group:
         if self.device == "cuda" and not torch.cuda.is_available():
             raise UsageError("device=cuda, but PyTorch sees no GPU: --device=cpu, or install a CUDA build of PyTorch")
         if self.device == "cpu":
-            torch.set_num_threads(cfg.cpu_threads)
+            torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", 1)))
         by_device = "bfloat16" if self.device == "cuda" else "float32"
         self.dtype = getattr(torch, by_device if cfg.dtype == "auto" else cfg.dtype)
         self.rank, self.world, self.shards, self.mesh, self.opened = 0, 1, 1, None, False
@@ -84,12 +84,12 @@ class Group:
             dist.broadcast_object_list(box, 0)
         return box[0]
 
-    def on_master(self, do):
-        """What do() returns on the master, on every rank; its UsageError too, so that no rank waits for a master that gave up."""
+    def on_master(self, do, *arguments):
+        """What do(*arguments) returns on the master, on every rank; its UsageError too, so that no rank waits for a master that gave up."""
         result = problem = None
         if self.master:
             try:
-                result = do()
+                result = do(*arguments)
             except UsageError as error:
                 problem = error
         result, problem = self.broadcast((result, problem))

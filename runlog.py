@@ -19,7 +19,7 @@ from configurator import UsageError
 SECRET = re.compile(r"(?<![A-Za-z0-9])(?:hf_[A-Za-z0-9]{30,}|sk-[\w-]{32,})|(?<=://)\S+(?=@)")  # tokens, and user:password of an address
 
 
-def shown(cfg):
+def without_secrets(cfg):
     """All knobs as a dict to write down, without the secrets that somebody put into one."""
     return {key: SECRET.sub("***", value) if isinstance(value, str) else value for key, value in dataclasses.asdict(cfg).items()}
 
@@ -62,7 +62,7 @@ class Tracker:
         except ImportError as error:
             raise UsageError(f"logger={cfg.logger} is not installed: pip install {cfg.logger}, or --logger=none") from error
         if cfg.logger == "wandb":
-            self.start = lambda: wandb.init(project="nanogdro", name=os.path.basename(cfg.out_dir), config=shown(cfg), dir=cfg.out_dir)
+            self.start = lambda: wandb.init(project="nanogdro", name=os.path.basename(cfg.out_dir), config=without_secrets(cfg), dir=cfg.out_dir)
             self.log = lambda step, metrics: wandb.log(metrics, step=step)
         elif cfg.logger == "tensorboard":
             self.start = lambda: setattr(self, "writer", SummaryWriter(cfg.out_dir))

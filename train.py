@@ -17,29 +17,20 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-import eval as evaluation
 import gdro
 from batch import plan_updates
 from checkpoint import RunFolder
-from configurator import UsageError, check_knobs, configure, refuse
+from configurator import UsageError, configure, knob, refuse
 from data import fingerprint, load_set, said
-from eval import evaluate, load_eval_sets, make_engine, make_graders, table
+from eval import SharedConfig, evaluate, load_eval_sets, make_engine, make_graders, table
 from gates import check_agreement, check_mismatch, check_rollouts, give_up_after, untruncated
 from gdro import DifficultyClassifier, PromptGDRO, RolloutGDRO, bin_means, prompt_signals
 from model import full, load_policy, memory_gib, save_hf
 from ranks import Group
 from reward import VERDICTS, close_graders, grade, source_fingerprint
 from rollout import Sampling, generate_share, seed_of
-from runlog import SECRET, Clock, Stop, Tracker, peak_mib, shown, used_mib
+from runlog import SECRET, Clock, Stop, Tracker, peak_mib, without_secrets, used_mib
 
-CHOICES = evaluation.CHOICES | {"loss_agg": ("prompt", "token"), "difficulty": gdro.DIFFICULTIES, "prompt_signal": gdro.SIGNALS, "arm_signal": gdro.SIGNALS,
-                          "rollout_rule": gdro.RULES, "rollout_utility": gdro.UTILITIES, "logger": ("none", "wandb", "tensorboard"),
-                          "unseen": gdro.UNSEEN, "preset": ("", "paper", "reference")}
-AT_LEAST = evaluation.AT_LEAST | dict.fromkeys("steps eval_every save_every samples_every prompts_per_step updates_per_step n_min prompt_weight_max".split(), 1)
-AT_LEAST |= {"n_rollouts": 2, "tis_cap": 0, "keep_checkpoints": 0}  # a group of one has no advantage
-WITHIN = evaluation.WITHIN | dict.fromkeys("prompt_gamma prompt_ema arm_gamma arm_ema hysteresis clip_low weight_decay".split(), (0, 1))
-WITHIN |= dict.fromkeys("prompt_eta arm_eta dual_lr clip_high kl_coef".split(), (0, 100)) | dict.fromkeys("lr temperature adv_clip grad_clip".split(), (1e-12, 1e6))
-WITHIN |= dict.fromkeys("n_bins history n_max".split(), (1, 1000))
 # What `preset` sets, before config files and the command line. paper: as printed; reference: as the authors' launch scripts run.
 PAPER = {"difficulty": "any", "unseen": "hardest", "history": 50, "prompt_signal": "surrogate", "prompt_eta": 0.65, "prompt_ema": 0.12, "prompt_normalize": False, "prompt_per_share": True,
          "rollout_rule": "exp3p", "n_min": 2, "n_max": 12, "loss_agg": "prompt", "tis_cap": 0.0}
@@ -47,90 +38,84 @@ PRESETS = {"paper": PAPER, "reference": PAPER | {"history": 100, "prompt_normali
 
 
 @dataclass
-class Config:
+class Config(SharedConfig):
     presets = PRESETS
     # run
-    preset: str = ""  # paper: its settings as printed | reference: as its authors' scripts run | empty: the defaults below; other knobs may follow
-    out_dir: str = "out/arith_grpo"  # the run folder; refuses a folder that holds another run
-    resume: str = ""  # auto: newest checkpoint in out_dir, or a fresh start if there is none; or the path of a checkpoint
-    seed: int = 0  # every sample, permutation and bootstrap is a function of it
-    steps: int = 100  # rounds of the eight-part loop in the whole run, resumed ones included
-    eval_every: int = 25  # steps; also before the first and after the last
-    save_every: int = 25  # steps between checkpoints; also after the last
-    keep_checkpoints: int = 2  # the newest so many stay; 0 keeps all. The model of the best evaluation stays in best/ in any case
-    samples_every: int = 10  # steps between two full samples written to samples.jsonl
-    logger: str = "none"  # none | wandb | tensorboard, beside metrics.jsonl
-    device: str = "auto"  # auto: cuda if there is one; or cpu, cuda
-    dtype: str = "auto"  # of computation: auto: bfloat16 on GPUs, float32 on CPUs; weights trained and optimizer stay float32
-    collective_timeout: int = 1800  # seconds that ranks wait for each other; longer than the slowest generation
-    cpu_threads: int = 1  # PyTorch's threads on a CPU; small models are fastest with 1, and results depend on it in the last digits
-    # data and evaluation
-    dataset: str = "arith"  # a name (arith, dapo, gsm8k, ...), owner/name of the hub, or a .jsonl, .parquet or .csv file; see data.py
-    eval_sets: str = "arith"  # comma-separated, like dataset; empty for none
-    data_dir: str = "problems"  # where named sets are looked for before the hub, as math500.jsonl or .parquet or .csv
-    template: str = "auto"  # prompt: bare | boxed: with an instruction | chat: boxed, in the model's chat format | a text with {question}; auto: bare for embedded worlds and loaders of yours, else boxed
-    reward: str = "auto"  # exact | math | path.py:function; auto: exact for embedded worlds and loaders of yours, else math
-    grade_workers: int = 2  # grading processes a rank, except for exact
-    grade_timeout: float = 5.0  # seconds an answer may take to grade
-    prompts_per_step: int = 64  # P; a multiple of updates_per_step
-    max_prompt_len: int = 16  # tokens; longer prompts are left out and counted
-    max_response_len: int = 12  # tokens; longer responses are cut
-    eval_samples: int = 8  # responses a question; mean@n
-    eval_temperature: float = 1.0  # 0 is greedy
-    eval_top_p: float = 1.0  # evaluation only
-    eval_top_k: int = 0  # evaluation only; 0 is off
-    # model and rollouts
-    model: str = "worlds/arith"  # folder of Hugging Face files or a hub id; also the frozen reference of the KL term
-    engine: str = "auto"  # auto: vllm on GPUs, torch on CPUs | vllm | torch: plain PyTorch sampling
-    kv_cache_gib: float = 4.0  # vllm: GiB of key-value cache a rank
-    eager: bool = False  # vllm: no CUDA graphs: starts sooner, samples slower
-    activation_checkpointing: bool = False  # recompute the layers' activations in the backward pass: less memory, a third more compute
-    n_rollouts: int = 4  # mean rollouts a prompt; every step generates exactly P times this
-    temperature: float = 1.0  # of training samples; never truncated, or the importance ratio would be wrong
-    max_num_seqs: int = 256  # sequences decoded at once
-    float32_head: bool = False  # logits in float32 where dtype is bfloat16, with vllm there too: a smaller mismatch, a slower head
+    preset: str = knob("", one_of=("", *PRESETS))  # paper: its settings as printed | reference: as
+    #   its authors' scripts run | empty: the defaults here; other knobs may follow
+    out_dir: str = knob("out/arith_grpo", resume="free")  # the run folder; one that holds another
+    #   run is refused
+    resume: str = knob("", resume="free")  # auto: newest checkpoint in out_dir, or a fresh start if
+    #   there is none; or the path of a checkpoint
+    steps: int = knob(100, 1, resume="free")  # rounds of the eight-part loop in the whole run,
+    #   resumed ones included
+    eval_every: int = knob(25, 1, resume="free")  # steps; also before the first, after the last
+    save_every: int = knob(25, 1, resume="free")  # steps between checkpoints; also after the last
+    keep_checkpoints: int = knob(2, 0, resume="free")  # the newest so many stay; 0 keeps all. The
+    #   model of the best evaluation stays in best/ in any case
+    samples_every: int = knob(10, 1)  # steps between two full samples written to samples.jsonl
+    logger: str = knob("none", one_of=("none", "wandb", "tensorboard"), resume="free")  # beside
+    #   metrics.jsonl
+    # rollouts
+    dataset: str = knob("arith")  # a name (arith, dapo, gsm8k, ...), owner/name of the hub, or a
+    #   .jsonl, .parquet or .csv file; see data.py
+    prompts_per_step: int = knob(64, 1)  # P; a multiple of updates_per_step
+    n_rollouts: int = knob(4, 2)  # mean rollouts a prompt; every step generates exactly P times
+    #   this; a group of one would have no advantage
+    temperature: float = knob(1.0, 1e-12, 1e6)  # of training samples, which are never truncated, or
+    #   the importance ratio would be wrong
     # GRPO
-    lr: float = 5e-5  # AdamW, constant
-    weight_decay: float = 0.0  # AdamW
-    updates_per_step: int = 2  # optimizer steps a step, each on its own part of the prompts
-    kl_coef: float = 0.001  # beta of the KL penalty to the base model, k3 estimator; 0 loads no reference
-    clip_low: float = 0.2  # the ratio counts down to 1 - clip_low
-    clip_high: float = 0.28  # and up to 1 + clip_high
-    adv_clip: float = 5.0  # advantages are clipped to +- this
-    grad_clip: float = 1.0  # global gradient norm
-    loss_agg: str = "token"  # prompt: every prompt counts alike (Eq 7) | token: every token does, so more rollouts weigh more
-    tis_cap: float = 2.0  # cap of the importance weight trainer / engine per token; 0 turns it off
-    tokens_per_micro_batch: int = 8192  # padding included; lower it when memory runs out
+    lr: float = knob(5e-5, 1e-12, 1e6)  # AdamW, constant
+    weight_decay: float = knob(0.0, 0, 1)  # AdamW
+    updates_per_step: int = knob(2, 1)  # optimizer steps a step, each on its own prompts
+    kl_coef: float = knob(0.001, 0, 100)  # beta of the KL penalty to the base model, k3 estimator;
+    #   0 loads no reference
+    clip_low: float = knob(0.2, 0, 1)  # the ratio counts down to 1 - clip_low
+    clip_high: float = knob(0.28, 0, 100)  # and up to 1 + clip_high
+    adv_clip: float = knob(5.0, 1e-12, 1e6)  # advantages are clipped to +- this
+    grad_clip: float = knob(1.0, 1e-12, 1e6)  # global gradient norm
+    loss_agg: str = knob("token", one_of=("prompt", "token"))  # prompt: every prompt counts alike
+    #   (Eq 7) | token: every token does, so that more rollouts weigh more
+    tis_cap: float = knob(2.0, 0)  # cap of the importance weight trainer / engine per token; 0 is
+    #   off
+    tokens_per_micro_batch: int = knob(8192, resume="rounding")  # padding included; lower it when
+    #   memory runs out
+    activation_checkpointing: bool = knob(False, resume="rounding")  # recompute activations in the
+    #   backward pass: less memory, a third more compute
     # difficulty classifier
-    n_bins: int = 10  # equal bins of estimated pass@k; 0 is the hardest
-    passk: int = 8  # k of pass@k, here and in evaluation
-    history: int = 8  # visits of a prompt that count; shorter follows a fast learner
-    hysteresis: float = 0.03  # a prompt changes bin only beyond the edge by this much
-    unseen: str = "neutral"  # prompts never visited: neutral: weight 1, n_rollouts | hardest: bin 0
-    difficulty: str = "posterior"  # posterior: expected pass@k | any: the paper's any-of-n, which depends on n
+    n_bins: int = knob(10, 1, 1000)  # equal bins of estimated pass@k; 0 is the hardest
+    bin_passk: int = knob(8, 1)  # that k
+    history: int = knob(8, 1, 1000)  # visits of a prompt that count; fewer follow a fast learner
+    hysteresis: float = knob(0.03, 0, 1)  # a prompt changes bin only beyond the edge by this much
+    unseen: str = knob("neutral", one_of=gdro.UNSEEN)  # prompts never visited: neutral: weight 1
+    #   and n_rollouts | hardest: bin 0
+    difficulty: str = knob("posterior", one_of=gdro.DIFFICULTIES)  # posterior: expected pass@k |
+    #   any: the paper's any-of-n, which depends on n
     # Prompt-GDRO: weights
-    prompt_gdro: bool = False  # on or off
-    prompt_signal: str = "error"  # error | variance | nll | surrogate (the paper's, 0 on policy)
-    prompt_eta: float = 3.0  # how sharply weights follow scores
-    prompt_gamma: float = 0.01  # share of the uniform distribution mixed in
-    prompt_ema: float = 0.4  # how fast a bin's score follows its signal
-    prompt_weight_max: float = 15.0  # cap of a weight
-    prompt_normalize: bool = True  # weights have mean 1 before the cap; false: Eq 16 as printed
-    prompt_per_share: bool = False  # divide a bin's signal by the bin's share of the step
+    prompt_gdro: bool = knob(False)  # on or off
+    prompt_signal: str = knob("error", one_of=gdro.SIGNALS)  # what weights follow: error | variance
+    #   | nll | surrogate (the paper's, 0 on policy)
+    prompt_eta: float = knob(3.0, 0, 100)  # how sharply weights follow scores
+    prompt_ema: float = knob(0.4, 0, 1)  # how fast a bin's score follows its signal
+    prompt_weight_max: float = knob(15.0, 1)  # cap of a weight
+    prompt_normalize: bool = knob(True)  # weights have mean 1 before the cap; false: as in Eq 16
+    prompt_per_share: bool = knob(False)  # divide a bin's signal by its share of the step
+    gamma: float = knob(0.01, 0, 1)  # share of the uniform distribution in the probabilities of
+    #   both adversaries (of Rollout-GDRO: under exp3p)
     # Rollout-GDRO: rollouts
-    rollout_gdro: bool = False  # on or off
-    rollout_rule: str = "price"  # price: water-filling by marginal utility | exp3p: the paper's bandits and dynamic programme
-    rollout_utility: str = "pass"  # of price: pass | mixed | variance (the square-root law)
-    n_min: int = 1  # fewest rollouts of a prompt
-    n_max: int = 24  # most
-    arm_signal: str = "surrogate"  # of exp3p: what a bin's arms are charged; see prompt_signal
-    arm_eta: float = 0.65  # of exp3p: how sharply arm probabilities follow losses
-    arm_gamma: float = 0.01  # of exp3p: share of the uniform distribution mixed in
-    arm_ema: float = 0.4  # of exp3p: how fast an arm's loss follows what it is charged
-    dual_lr: float = 0.05  # of exp3p: step of the shadow price (Eq 21); without effect while every budget is met exactly, as here
+    rollout_gdro: bool = knob(False)  # on or off
+    rollout_rule: str = knob("price", one_of=gdro.RULES)  # price: to whom one more rollout helps
+    #   most | exp3p: the paper's bandits and dynamic programme
+    rollout_utility: str = knob("pass", one_of=tuple(gdro.UTILITIES))  # what helps, under price
+    n_min: int = knob(1, 1)  # fewest rollouts of a prompt
+    n_max: int = knob(24, 1, 1000)  # most
+    # Rollout-GDRO under exp3p only
+    arm_signal: str = knob("surrogate", one_of=gdro.SIGNALS)  # what a bin's arms are charged
+    arm_eta: float = knob(0.65, 0, 100)  # how sharply arm probabilities follow losses
+    arm_ema: float = knob(0.4, 0, 1)  # how fast an arm's loss follows what it is charged
 
     def __post_init__(self):
-        check_knobs(self, CHOICES, AT_LEAST, WITHIN)
+        super().__post_init__()
         if self.prompts_per_step % self.updates_per_step:
             raise UsageError(f"prompts_per_step={self.prompts_per_step} must be a multiple of updates_per_step={self.updates_per_step}")
         if self.rollout_gdro and not self.n_min <= self.n_rollouts <= self.n_max:
@@ -142,8 +127,6 @@ class Config:
             raise UsageError("arm_signal=variance needs n_min of at least 2: one rollout says nothing about variance, so its arm would never be charged")
         if self.rollout_gdro and self.rollout_rule == "price" and self.unseen == "hardest":
             raise UsageError("unseen=hardest has no success rate to give rollouts by: --unseen=neutral, or --rollout_rule=exp3p")
-        if self.passk > self.eval_samples:
-            raise UsageError(f"passk={self.passk} cannot be estimated from eval_samples={self.eval_samples}: lower one or raise the other")
 
 
 def group_advantages(prompt_ids, rewards, clip):
@@ -188,7 +171,7 @@ def prompts_of_step(seed, step, per_step, total):
 def print_start(cfg, training, eval_sets, policy, group):
     if not group.master:
         return
-    changed = {f.name: shown(cfg)[f.name] for f in dataclasses.fields(cfg) if getattr(cfg, f.name) != f.default}
+    changed = {f.name: without_secrets(cfg)[f.name] for f in dataclasses.fields(cfg) if getattr(cfg, f.name) != f.default}
     print(f"knobs that differ from their defaults (all are in {cfg.out_dir}/config.json): " + ", ".join(f"{k}={v!r}" for k, v in changed.items()))
     if cfg.preset:
         print(f"preset {cfg.preset}: " + ", ".join(f"{k}={v!r}" + (f" (here {getattr(cfg, k)!r})" if getattr(cfg, k) != v else "") for k, v in PRESETS[cfg.preset].items()))
@@ -224,14 +207,14 @@ def train(cfg, stop, group):
     reference = load_policy(cfg.model, group, cfg.temperature, trainable=False, float32_head=cfg.float32_head)[0] if cfg.kl_coef else None
     engine = make_engine(cfg, group)
     optimizer = torch.optim.AdamW(policy.parameters(), lr=cfg.lr, weight_decay=cfg.weight_decay, fused=group.device == "cuda")
-    classifier = DifficultyClassifier(cfg.n_bins, cfg.passk, cfg.history, cfg.hysteresis, cfg.difficulty, cfg.unseen)
+    classifier = DifficultyClassifier(cfg.n_bins, cfg.bin_passk, cfg.history, cfg.hysteresis, cfg.difficulty, cfg.unseen)
     parts = {"classifier": classifier}  # all loop state but the weights: saved and restored together
     if cfg.prompt_gdro:
-        prompt_adversary = parts["prompt_gdro"] = PromptGDRO(cfg.n_bins, cfg.prompt_eta, cfg.prompt_gamma, cfg.prompt_ema, cfg.prompt_weight_max,
+        prompt_adversary = parts["prompt_gdro"] = PromptGDRO(cfg.n_bins, cfg.prompt_eta, cfg.gamma, cfg.prompt_ema, cfg.prompt_weight_max,
                                                              cfg.prompt_normalize, cfg.prompt_per_share)
     if cfg.rollout_gdro:
         rollout_adversary = parts["rollout_gdro"] = RolloutGDRO(cfg.n_bins, cfg.n_rollouts, cfg.n_min, cfg.n_max, cfg.rollout_rule, cfg.rollout_utility,
-                                                                cfg.arm_eta, cfg.arm_gamma, cfg.arm_ema, cfg.dual_lr)
+                                                                cfg.arm_eta, cfg.gamma, cfg.arm_ema)
     tracker, run = Tracker(cfg, group), RunFolder(cfg, group, {"reward function": source_fingerprint(cfg.reward), "training set": fingerprint(training.problems)} |
                                                 {f"evaluation set {SECRET.sub('***', name)}": fingerprint(data.problems) for name, data in eval_sets.items()})
     start = run.load(policy, optimizer, parts) if run.checkpoint else 0

@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from configurator import configure, knobs, parse
+from configurator import configure, documented, parse
 from eval import EvalConfig
 from train import Config
 
@@ -38,7 +38,7 @@ def test_later_wins_and_types_are_those_of_the_dataclass(tmp_path):
     (["--device=gpu"], "choose one of auto, cpu, cuda"),
     (["--prompt_weight_max=0.5"], "must be at least 1"),
     (["--rollout_gdro=true", "--rollout_rule=exp3p", "--arm_signal=variance", "--n_min=1"], "needs n_min of at least 2"),
-    (["--prompt_gamma=1.5"], "between 0 and 1"),
+    (["--gamma=1.5"], "between 0 and 1"),
     (["--updates_per_step=3"], "multiple of updates_per_step=3"),
     (["--n_rollouts=25", "--rollout_gdro=true"], "between n_min=1 and n_max=24"),
     (["--n_rollouts=2", "--rollout_gdro=true", "--n_min=3"], "between n_min=3 and n_max=24"),
@@ -47,7 +47,7 @@ def test_later_wins_and_types_are_those_of_the_dataclass(tmp_path):
     (["--preset=papers"], "choose one of paper, reference, or leave it empty"),
     (["--rollout_gdro=true", "--unseen=hardest"], "has no success rate to give rollouts by"),
     (["--grade_timeout=0"], "between 0.1 and 3600"),
-    (["--passk=9"], "cannot be estimated from eval_samples=8"),
+    (["--eval_passk=9"], "cannot be estimated from eval_samples=8"),
 ])
 def test_mistakes_stop_with_one_line_and_status_2(arguments, message, capsys):
     with pytest.raises(SystemExit) as stop:
@@ -68,12 +68,12 @@ def test_mistakes_in_files_name_the_file(text, message, tmp_path):
 
 @pytest.mark.parametrize("config_class", [Config, EvalConfig])
 def test_every_knob_has_a_comment_and_help_prints_it(config_class, capsys):
-    documented = {name: comment for _, name, _, _, comment in knobs(config_class)}
-    assert list(documented) == [f.name for f in dataclasses.fields(config_class)]
+    comments = {field.name: comment for _, field, comment in documented(config_class)}
+    assert list(comments) == [f.name for f in dataclasses.fields(config_class)]
     with pytest.raises(SystemExit) as stop:
         configure(config_class, ["--help"], "usage")
     printed = capsys.readouterr().out
-    assert stop.value.code == 0 and all(comment in printed for comment in documented.values())
+    assert stop.value.code == 0 and all(comment in printed for comment in comments.values())
 
 
 def test_a_preset_comes_before_files_and_the_command_line(tmp_path):

@@ -45,14 +45,14 @@ def test_summary_names_the_worst_group():
 
 
 def test_the_command_line_reports_the_base_policy(tmp_path, capsys):
-    results = evaluation.main(["--eval_samples=16", "--passk=8", f"--output={tmp_path}/result.json"])
+    results = evaluation.main(["--eval_samples=16", "--eval_passk=8", f"--output={tmp_path}/result.json"])
     printed = capsys.readouterr().out
     result = results["arith"]
     assert f"{result['mean@16']:.3f}" in printed and "worst group" in printed
     saved = json.loads((tmp_path / "result.json").read_text())
     assert saved["results"]["arith"] == result and saved["config"]["eval_samples"] == 16
     assert result["sampling"] == {"n": 16, "temperature": 1.0, "top_p": 1.0, "top_k": 0, "max_tokens": 12}
-    assert evaluation.main(["--eval_samples=16", "--passk=8"]) == results  # the same seeds, the same samples
+    assert evaluation.main(["--eval_samples=16", "--eval_passk=8"]) == results  # the same seeds, the same samples
 
 
 # ---------- stopped and gone on ----------
@@ -82,16 +82,16 @@ def test_an_evaluation_killed_in_the_middle_and_restarted_gives_the_same_json(tm
 
 
 def test_an_output_of_another_evaluation_is_never_overwritten(tmp_path, capsys, monkeypatch):
-    first = evaluation.main([f"--output={tmp_path}/a.json", "--eval_samples=2", "--passk=1"])
+    first = evaluation.main([f"--output={tmp_path}/a.json", "--eval_samples=2", "--eval_passk=1"])
     before = (tmp_path / "a.json").read_bytes()
     monkeypatch.setattr(evaluation, "measure", None)  # nothing is sampled again
-    assert evaluation.main([f"--output={tmp_path}/a.json", "--eval_samples=2", "--passk=1"]) == first
+    assert evaluation.main([f"--output={tmp_path}/a.json", "--eval_samples=2", "--eval_passk=1"]) == first
     assert "holds this evaluation already" in capsys.readouterr().out
     (tmp_path / "b.json").write_text("[1]")
     (tmp_path / "c.json.part").write_text('{"config": {"seed": 5}}\n')
     for name, arguments, message in (("a", ["--eval_samples=3"], "another evaluation (eval_samples differ)"), ("b", [], "is no result of eval.py"), ("c", [], "c.json.part belongs to another evaluation")):
         with pytest.raises(SystemExit) as stop:
-            evaluation.main([f"--output={tmp_path}/{name}.json", "--eval_samples=2", "--passk=1", *arguments])
+            evaluation.main([f"--output={tmp_path}/{name}.json", "--eval_samples=2", "--eval_passk=1", *arguments])
         assert stop.value.code == 2 and message in capsys.readouterr().err
     assert (tmp_path / "a.json").read_bytes() == before
 
@@ -128,14 +128,14 @@ def test_table_1_has_the_papers_columns_and_the_right_gains(tmp_path, capsys):
     assert lines[1][-1] == lines[2][-2] == "41.18" and lines[2][-3] == "-"  # 7 of the 17 questions that both answered
     plain = {"arith": {key: value for key, value in result([8, 0]).items() if not key.startswith("string")} | {"reward": "exact"}}  # beside them
     for name, results in (("grpo", BASE | plain), ("gdro", better | plain)):
-        saved = {"config": {"model": f"out/{name}/hf", "passk": 8}, "problems": dict.fromkeys(results, "same"), "results": results}
+        saved = {"config": {"model": f"out/{name}/hf", "eval_passk": 8}, "problems": dict.fromkeys(results, "same"), "results": results}
         (tmp_path / f"{name}.json").write_text(json.dumps(saved))
         saved["problems"]["aime24"] = "other"
         (tmp_path / f"other_{name}.json").write_text(json.dumps(saved))
     evaluation.main([f"--compare={tmp_path}/grpo.json,{tmp_path}/gdro.json"])
     printed = capsys.readouterr().out
     assert "normalised string match" in printed and "68.42 (+44.44%)" in printed and "pass@8 relative" in printed
-    (tmp_path / "arith.json").write_text(json.dumps({"config": {"model": "out/a/hf", "passk": 8}, "problems": {"arith": "same"}, "results": plain}))
+    (tmp_path / "arith.json").write_text(json.dumps({"config": {"model": "out/a/hf", "eval_passk": 8}, "problems": {"arith": "same"}, "results": plain}))
     evaluation.main([f"--compare={tmp_path}/grpo.json,{tmp_path}/arith.json"])
     assert "Table 1" not in capsys.readouterr().out  # the runs share none of its sets
     assert re.search(r"olympiad: 6 questions.*?mean@8 relative +\+500\.00 %\n +mean@8 difference +\+0\.417 \[", printed, re.S)
@@ -169,7 +169,7 @@ def test_all_eight_benchmarks_from_local_files_print_the_papers_table(tmp_path, 
 def test_all_sets_are_sampled_in_one_call_of_the_engine_and_score_as_alone(tmp_path, monkeypatch, engine):
     calls, generate = [], engine.generate
     monkeypatch.setattr(engine, "generate", lambda prompts, *more: calls.append(len(prompts)) or generate(prompts, *more))
-    cfg = evaluation.EvalConfig(eval_sets="arith,letters", max_prompt_len=40, eval_samples=2, passk=1)
+    cfg = evaluation.EvalConfig(eval_sets="arith,letters", max_prompt_len=40, eval_samples=2, eval_passk=1)
     group = Group(cfg)
     sets = evaluation.load_eval_sets(cfg, engine.tokenizer, group)
     graders = evaluation.make_graders(cfg, ["exact"])
@@ -186,7 +186,7 @@ def test_right_answers_of_a_policy_count_by_both_scorers(tmp_path, monkeypatch):
             return [Rollout(i, j, ids, [0], [0.0], j != 2, said[j]) for i, ids in enumerate(prompts) for j in range(len(seeds[i]))]
 
     path = write_jsonl(tmp_path / "a.jsonl", [{"prompt": "a half", "answer": "1/2"}, {"prompt": "two", "answer": "2"}])
-    cfg = evaluation.EvalConfig(eval_sets=path, eval_samples=4, passk=2, max_prompt_len=200)
+    cfg = evaluation.EvalConfig(eval_sets=path, eval_samples=4, eval_passk=2, max_prompt_len=200)
     group = Group(cfg)
     sets = evaluation.load_eval_sets(cfg, load_tokenizer(tiny_qwen3(tmp_path / "model")), group)
     graders = evaluation.make_graders(cfg, ["math"])
@@ -197,7 +197,7 @@ def test_right_answers_of_a_policy_count_by_both_scorers(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("argument, message", [
-    ("--passk=9", "cannot be estimated from eval_samples=8"), ("--eval_temperature=-1", "between 0 and 100"), ("--eval_sets=", "nothing to evaluate"),
+    ("--eval_passk=9", "cannot be estimated from eval_samples=8"), ("--eval_temperature=-1", "between 0 and 100"), ("--eval_sets=", "nothing to evaluate"),
     ("--output=none/result.json", "no such folder"), ("--max_response_len=0", "at least 1"), ("--model=config", "no model in this folder"), ("--eval_sets=none.jsonl", "no such file"), ("--modle=x", "did you mean 'model'"),
 ])
 def test_the_command_line_refuses_with_one_line(argument, message, capsys):

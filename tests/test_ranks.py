@@ -119,7 +119,7 @@ def test_ranks_of_one_host_listen_on_loopback_only(tmp_path, monkeypatch):
 @pytest.mark.slow
 def test_two_ranks_give_the_metrics_of_one_and_either_resumes_the_other(tmp_path):
     """Fifteen steps: the second epoch, so that the adversaries act. Then one more step on the other number of ranks."""
-    arguments = ["config/arith_gdro.py", "--eval_every=15", "--save_every=15", "--steps=15", "--eval_samples=2", "--passk=2"]
+    arguments = ["config/arith_gdro.py", "--eval_every=15", "--save_every=15", "--steps=15", "--eval_samples=2", "--eval_passk=2"]
     torchrun(2, "train.py", *arguments, f"--out_dir={tmp_path}/two")
     one = run(tmp_path / "one", *arguments, tiny=[], steps=15)
     assert_close(one, metrics_of(tmp_path / "two"))
@@ -140,7 +140,7 @@ def test_two_ranks_give_the_metrics_of_one_and_either_resumes_the_other(tmp_path
 def test_evaluation_over_ranks_is_that_of_one(tmp_path):
     import eval as evaluation
 
-    arguments = ["--eval_samples=2", "--passk=1"]
+    arguments = ["--eval_samples=2", "--eval_passk=1"]
     done = torchrun(2, "eval.py", *arguments, f"--output={tmp_path}/two.json")
     assert done.stdout.count("worst group") == 1  # one rank prints
     assert json.loads((tmp_path / "two.json").read_text())["results"] == evaluation.main(arguments)

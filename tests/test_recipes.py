@@ -31,7 +31,7 @@ def test_there_are_twelve_and_they_state_the_papers_settings():
         assert (cfg.dataset, cfg.prompts_per_step, cfg.updates_per_step, cfg.steps, cfg.n_rollouts) == ("dapo", 256, 2, 1000, 4)
         assert (cfg.max_prompt_len, cfg.max_response_len, cfg.lr, cfg.kl_coef, cfg.grad_clip, cfg.adv_clip) == (3200, 4096, 1e-6, 0.001, 1.0, 5.0)
         assert (cfg.clip_low, cfg.clip_high, cfg.temperature, cfg.eval_samples, cfg.eval_temperature, cfg.eval_top_p, cfg.eval_top_k, cfg.eval_every) == (0.2, 0.28, 1.0, 8, 0.6, 0.8, 20, 50)
-        assert (cfg.n_bins, cfg.n_min, cfg.n_max, cfg.prompt_gamma, cfg.prompt_weight_max) == (10, 2, 12, 0.01, 15)
+        assert (cfg.n_bins, cfg.n_min, cfg.n_max, cfg.gamma, cfg.prompt_weight_max) == (10, 2, 12, 0.01, 15)
         first = open(path).readline()
         assert first.startswith("# ") and "8 GPUs of 80 GB" in first and "hours (estimated)" in first and "the paper has" in first
         assert parse(Config, [path]) == parse(Config, [path.replace(arm, "grpo"), f"--prompt_gdro={cfg.prompt_gdro}", f"--rollout_gdro={cfg.rollout_gdro}", f"--out_dir={cfg.out_dir}"])

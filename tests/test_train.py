@@ -106,18 +106,18 @@ def test_both_adversaries_off_is_plain_grpo_to_the_last_digit(tmp_path):
 def test_adversaries_without_strength_are_plain_grpo_to_the_last_digit(tmp_path):
     """Switched on, but with weights all 1 and n constant: what remains of the code path changes nothing."""
     plain = run(tmp_path / "plain", "config/arith_grpo.py", "--n_min=4", "--n_max=4", steps=8)
-    weak = run(tmp_path / "weak", "config/arith_gdro.py", "--prompt_eta=0", "--prompt_gamma=0", "--n_min=4", "--n_max=4", steps=8)
+    weak = run(tmp_path / "weak", "config/arith_gdro.py", "--prompt_eta=0", "--gamma=0", "--n_min=4", "--n_max=4", steps=8)
     assert plain == weak and max(1 - m["unseen"] for m in plain) == 0  # every prompt is new in the first epoch ...
     same = ["--n_rollouts=2", "--n_min=2", "--n_max=2", "--prompts_per_step=256"]
     plain = run(tmp_path / "plain2", "config/arith_grpo.py", *same, steps=5)
-    weak = run(tmp_path / "weak2", "config/arith_gdro.py", "--prompt_eta=0", "--prompt_gamma=0", *same, steps=5)
+    weak = run(tmp_path / "weak2", "config/arith_gdro.py", "--prompt_eta=0", "--gamma=0", *same, steps=5)
     assert plain == weak and plain[-1]["unseen"] == 0  # ... and none in the second
 
 
 # ---------- resume ----------
 
 def test_six_steps_equal_three_and_resume_and_three(tmp_path):
-    both = ["config/arith_gdro.py", "--prompts_per_step=256", "--eval_every=2", "--save_every=3", "--samples_every=1", "--eval_samples=2", "--passk=2", "--n_rollouts=2", "--n_max=4", "--activation_checkpointing=true"]
+    both = ["config/arith_gdro.py", "--prompts_per_step=256", "--eval_every=2", "--save_every=3", "--samples_every=1", "--eval_samples=2", "--eval_passk=2", "--n_rollouts=2", "--n_max=4", "--activation_checkpointing=true"]
     run(tmp_path / "whole", *both, steps=6, tiny=[])
     run(tmp_path / "parts", *both, steps=3, tiny=[])
     run(tmp_path / "parts", *both, "--resume=auto", steps=6, tiny=[])
@@ -126,7 +126,7 @@ def test_six_steps_equal_three_and_resume_and_three(tmp_path):
 
 
 def test_a_run_killed_between_checkpoints_resumes_to_the_same_lines(tmp_path, monkeypatch):
-    arguments = ["config/arith_gdro.py", "--prompts_per_step=16", "--eval_every=2", "--save_every=2", "--eval_samples=2", "--passk=2"]
+    arguments = ["config/arith_gdro.py", "--prompts_per_step=16", "--eval_every=2", "--save_every=2", "--eval_samples=2", "--eval_passk=2"]
     run(tmp_path / "whole", *arguments, steps=5, tiny=[])
     kill = RunFolder.append
 
@@ -270,7 +270,7 @@ def test_less_than_an_epoch_says_that_the_adversaries_do_nothing(tmp_path, capsy
 
 
 def test_resuming_a_finished_run_changes_nothing(tmp_path):
-    arguments = ["--prompts_per_step=16", "--eval_every=2", "--eval_samples=2", "--passk=1"]
+    arguments = ["--prompts_per_step=16", "--eval_every=2", "--eval_samples=2", "--eval_passk=1"]
     run(tmp_path / "run", *arguments, steps=3, tiny=[])
     before = lines_of(tmp_path / "run")
     run(tmp_path / "run", *arguments, "--resume=auto", steps=3, tiny=[])
@@ -292,7 +292,7 @@ def test_auto_without_a_checkpoint_starts_afresh_and_never_over_another_run(tmp_
 
 
 def test_evaluations_survive_a_resume_with_another_interval(tmp_path):
-    arguments = ["--prompts_per_step=16", "--eval_samples=2", "--passk=1"]
+    arguments = ["--prompts_per_step=16", "--eval_samples=2", "--eval_passk=1"]
     steps = lambda: [json.loads(line)["step"] for line in open(tmp_path / "run" / "eval.jsonl")]
     run(tmp_path / "run", *arguments, "--eval_every=2", steps=4, tiny=[])
     run(tmp_path / "run", *arguments, "--eval_every=3", "--resume=auto", steps=6, tiny=[])
@@ -375,7 +375,7 @@ def test_secrets_in_knobs_are_written_nowhere_and_do_not_hinder_a_resume(tmp_pat
 
 
 def test_a_path_that_merely_looks_like_a_secret_is_kept():
-    assert runlog.shown(Config(model="models/hf_qwen3_4b_instruct_v2"))["model"] == "models/hf_qwen3_4b_instruct_v2"
+    assert runlog.without_secrets(Config(model="models/hf_qwen3_4b_instruct_v2"))["model"] == "models/hf_qwen3_4b_instruct_v2"
 
 
 def test_pickled_weights_are_not_loaded(tmp_path, capsys):
@@ -390,7 +390,7 @@ def test_pickled_weights_are_not_loaded(tmp_path, capsys):
 def test_only_the_newest_checkpoints_stay_and_the_best_model_does(tmp_path):
     import eval as evaluation
 
-    arguments = ["--prompts_per_step=64", "--eval_every=1", "--save_every=1", "--lr=2e-3", "--eval_samples=2", "--passk=2"]
+    arguments = ["--prompts_per_step=64", "--eval_every=1", "--save_every=1", "--lr=2e-3", "--eval_samples=2", "--eval_passk=2"]
     out = tmp_path / "run"
     run(out, *arguments, steps=5, tiny=[])
     assert sorted(os.listdir(out / "ckpt")) == ["latest", "step_000004", "step_000005"]
@@ -400,7 +400,7 @@ def test_only_the_newest_checkpoints_stay_and_the_best_model_does(tmp_path):
         scores = [json.loads(line)["mean@2"] for line in file]
     assert len(scores) == 9 and scores[-1] < max(scores[1:])  # such a rate spoils the policy
     assert json.load(open(out / "best" / "evaluation.json")) == {"step": scores.index(max(scores[1:])), "score": max(scores[1:])}
-    assert evaluation.main([f"--model={out}/best", "--eval_samples=2", "--passk=2"])["arith"]["mean@2"] == max(scores[1:])
+    assert evaluation.main([f"--model={out}/best", "--eval_samples=2", "--eval_passk=2"])["arith"]["mean@2"] == max(scores[1:])
     run(out, *arguments, "--resume=" + str(out / "ckpt" / "step_000004"), "--keep_checkpoints=0", steps=6, tiny=[])
     assert sorted(os.listdir(out / "ckpt")) == ["latest"] + [f"step_00000{i}" for i in (4, 5, 6, 7, 8)]  # those of later steps are not older
 
