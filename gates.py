@@ -1,49 +1,136 @@
-"""Gates: each stops a run that would train on nonsense, and says what it protects."""
+"""Gates: each stops a run that would go on with nonsense, and is named by what it looks at. What
+graders are given to score before the first step is `Grader.canary` in reward.py."""
 import numpy as np
+import torch
 from tqdm import tqdm
 
-from rollout import seed_of
+
+class SyncGate:
+    """Protects the policy that samples: all weights of the trainer reached the engine, finite, and
+    the engine holds what was sent, bit for bit, in the beginnings of some tensors (`probes`)."""
+
+    def __init__(self, probes, dtype):
+        self.probes = set(probes)
+        self.dtype = dtype  # the engine's
+        self.names = set()
+        self.sent = {}
+
+    def watch(self, named_tensors):
+        """The (name, tensor) pairs on their way to the engine."""
+        for name, tensor in named_tensors:
+            if not torch.isfinite(tensor.sum()):  # a sum needs no memory
+                raise RuntimeError(f"sync gate: the trainer's {name} is not finite: the last "
+                                   "update went wrong; try a lower lr")
+            self.names.add(name)
+            if name in self.probes:
+                self.sent[name] = tensor.detach().flatten()[:4096].to(self.dtype).cpu()
+            yield name, tensor
+
+    def check_names(self, known):
+        if self.names != known:
+            raise RuntimeError(f"sync gate: the trainer did not send "
+                               f"{sorted(known - self.names)[:3]}, and the engine does not know "
+                               f"{sorted(self.names - known)[:3]}")
+
+    def check_held(self, held):
+        """held: name -> tensor in the engine, whose vocabulary may be padded at the end."""
+        stale = [name for name, sent in sorted(self.sent.items())
+                 if not torch.equal(held[name].flatten()[: len(sent)].cpu(), sent)]
+        if stale:
+            raise RuntimeError(f"sync gate: after the sync the engine holds other values of "
+                               f"{', '.join(stale)} than the trainer: it would sample from a "
+                               "stale policy")
 
 
-def untruncated(sampling):
-    """Gate on the samples trained on: with top-p or top-k the engine's distribution is not the trainer's, and every ratio is wrong."""
+def check_untruncated(sampling):
+    """Protects the importance ratio: with top-p or top-k the engine samples from a distribution
+    that is not the trainer's. -> sampling"""
     if sampling.top_p < 1 or sampling.top_k > 0:
-        raise RuntimeError(f"training samples must not be truncated: {sampling}; top_p must be 1 and top_k 0")
+        raise RuntimeError(f"training samples must not be truncated: {sampling}; top_p must be 1 "
+                           "and top_k 0")
     return sampling
 
 
-def check_agreement(group, step, uids, counts):
-    """Gate: all ranks are about to generate for the same step, prompts and allocation."""
-    hashes = group.gather([seed_of(step, *uids, *counts)])
-    apart = [rank for rank, other in enumerate(hashes) if other != hashes[0]]
-    if apart:
-        raise RuntimeError(f"step {step}: ranks {apart} drew other prompts or another allocation than rank 0: their data, config or controller state differs")
+def check_agreement(group, number, uids, counts):
+    """Protects the global batch: all ranks are about to generate for the same step, prompts and
+    allocation."""
+    plans = group.gather([(number, list(uids), np.asarray(counts).tolist())])
+    other = [rank for rank, plan in enumerate(plans) if plan != plans[0]]
+    if other:
+        raise RuntimeError(f"step {number}: ranks {other} drew other prompts or another allocation "
+                           "than rank 0: their data, config or controller state differs")
 
 
 def check_rollouts(rollouts, most, vocabulary):
-    """Gate: the engine's tokens and log-probabilities can be those of at most `most` sampled tokens."""
+    """Protects the batch: the engine's tokens and log-probabilities can be those of 1 to `most`
+    sampled tokens of a vocabulary of that size."""
     for r in rollouts:
-        ids, logprobs = np.array(r.response_ids), np.array(r.engine_logprobs)
-        if not (0 < len(ids) == len(logprobs) <= most and 0 <= ids.min() and ids.max() < vocabulary and np.isfinite(logprobs).all() and logprobs.max() < 1e-3):
-            raise RuntimeError(f"the engine returned what cannot have been sampled: {len(ids)} tokens (1 to {most}), ids {ids[:8]}... (0 to {vocabulary - 1}), log-probabilities {logprobs[:8]}...")
+        ids = np.array(r.response_ids)
+        logprobs = np.array(r.engine_logprobs)
+        possible = 0 < len(ids) == len(logprobs) <= most
+        possible = possible and 0 <= ids.min() and ids.max() < vocabulary
+        # a probability may round to a little more than 1
+        possible = possible and np.isfinite(logprobs).all() and logprobs.max() < 1e-3
+        if not possible:
+            raise RuntimeError("the engine returned what cannot have been sampled: "
+                               f"{len(ids)} tokens (1 to {most}), ids {ids[:8]}... (0 to "
+                               f"{vocabulary - 1}), log-probabilities {logprobs[:8]}...")
 
 
 def check_mismatch(mismatch):
-    """Gate on the mean |log-probability trainer - engine| of the sampled tokens: 1e-6 in float32, about 0.03 for a large bf16 model."""
+    """Protects the gradient: mean |log-probability trainer - engine| of the sampled tokens, 1e-6 in
+    float32, about 0.03 for a large model in bfloat16."""
     if not mismatch <= 0.2:  # NaN too
-        raise RuntimeError(f"engine and trainer disagree by {mismatch:.3f} nats a token: the engine's weights are stale, or its temperature, "
-                           "truncation or tokenizer differs from the trainer's. Training on would follow a false gradient")
+        raise RuntimeError(f"engine and trainer disagree by {mismatch:.3f} nats a token: the "
+                           "engine's weights are stale, or its temperature, truncation or "
+                           "tokenizer differs from the trainer's. Training on would follow a "
+                           "false gradient")
     if mismatch > 0.05:
-        tqdm.write(f"warning: engine and trainer disagree by {mismatch:.3f} nats a token (stops above 0.2)")
+        tqdm.write(f"warning: engine and trainer disagree by {mismatch:.3f} nats a token "
+                   "(stops above 0.2)")
 
 
-def give_up_after(most, broken, step, norm, run, batch):
-    """An update whose gradient is not finite is skipped; after `most` in a row the run stops and leaves the step's batch in broken_batch.jsonl."""
-    if broken < most:
-        if run.group.master:
-            tqdm.write(f"warning: step {step}: the gradient norm is {norm}; this update is skipped ({broken} in a row, stops at {most})")
-        return
-    for row in batch:
-        run.append("broken_batch.jsonl", {"step": step} | dict(zip(("uid", "response", "reward", "advantage", "weight"), row)))
-    raise RuntimeError(f"step {step}: the gradient of {most} updates in a row was not finite (norm {norm}); the step's batch is in {run.path('broken_batch.jsonl')}. "
-                       "The weights are those before the first of them, and so are the checkpoints; try a lower lr")
+class GradientGate:
+    """Protects the weights: an update whose gradient is not finite is skipped; after `most` in a
+    row the run stops and leaves the step's batch in broken_batch.jsonl."""
+
+    def __init__(self, run, most):
+        self.run = run
+        self.most = most
+        self.in_a_row = 0
+
+    def passes(self, norm, step):
+        """Whether to take the update; the same on every rank, since the norm is global."""
+        if np.isfinite(norm):
+            self.in_a_row = 0
+            return True
+        self.in_a_row += 1
+        if self.in_a_row == self.most:
+            self.stop(norm, step)
+        if self.run.group.master:
+            tqdm.write(f"warning: step {step.number}: the gradient norm is {norm}; this update is "
+                       f"skipped ({self.in_a_row} in a row, stops at {self.most})")
+        return False
+
+    def stop(self, norm, step):
+        for r, advantage in zip(step.rollouts, step.advantages, strict=True):
+            self.run.append("broken_batch.jsonl", {
+                "step": step.number, "uid": step.uids[r.prompt_id], "response": r.text,
+                "reward": r.reward, "advantage": advantage, "weight": step.weights[r.prompt_id]})
+        raise RuntimeError(f"step {step.number}: the gradient of {self.most} updates in a row was "
+                           f"not finite (norm {norm}); the step's batch is in "
+                           f"{self.run.path('broken_batch.jsonl')}. The weights are those before "
+                           "the first of them, and so are the checkpoints; try a lower lr")
+
+
+class SuccessWatch:
+    """Says it once when nothing can be learned, since that may still change by itself."""
+
+    def __init__(self):
+        self.steps_without = 0
+
+    def see(self, step):
+        self.steps_without = 0 if step.correct.any() else self.steps_without + 1
+        if self.steps_without == 5:
+            tqdm.write("warning: no rollout was right in five steps, so every advantage is 0 and "
+                       "nothing is learned: look at samples.jsonl")

@@ -1,14 +1,16 @@
 """
-$ python train.py config/arith_gdro.py                                     # both adversaries, half a minute on one CPU core
-$ python train.py config/arith_grpo.py --out_dir=out/faster --lr=2e-4      # a config file, then changes to it
-$ python train.py config/arith_gdro.py --resume=auto                       # continue where it stopped
-$ torchrun --nproc_per_node=2 train.py config/arith_gdro.py                # over ranks: GPUs, or CPU processes
-$ python train.py --help                                                   # every knob
+$ python train.py config/arith_gdro.py                      # both adversaries, on one CPU core
+$ python train.py config/arith_grpo.py --lr=2e-4 --out_dir=out/faster      # a config, then changes
+$ python train.py config/arith_gdro.py --resume=auto        # continue where it stopped
+$ torchrun --nproc_per_node=2 train.py config/arith_gdro.py     # over ranks: GPUs, or CPU processes
+$ python train.py --help                                    # every knob
 """
-# GRPO, and: (1) prompts carry an online difficulty bin; (2) Prompt-GDRO multiplies the advantages by a weight of the bin;
-# (3) Rollout-GDRO moves rollouts between prompts by their bins, with the mean fixed. With both off this is plain GRPO, to the bit.
+# GRPO, and: (1) prompts carry an online difficulty bin; (2) Prompt-GDRO multiplies the advantages
+# by a weight of the bin; (3) Rollout-GDRO moves rollouts between prompts by their bins, with the mean
+# fixed. With both off this is plain GRPO, to the bit.
 #
-# Shapes: P prompts a step, N = P * n_rollouts sequences, T response tokens of a micro-batch (flat, no padding), B bins.
+# Shapes: P prompts a step, N = P * n_rollouts rollouts, T response tokens of a micro-batch (flat,
+# without padding), B bins.
 import dataclasses
 import sys
 from dataclasses import dataclass
@@ -19,22 +21,28 @@ from tqdm import tqdm
 
 import gdro
 from batch import plan_updates
+from budget import BESIDES, phases
 from checkpoint import RunFolder
 from configurator import UsageError, configure, knob, refuse
 from data import fingerprint, load_set, said
 from eval import SharedConfig, evaluate, load_eval_sets, make_engine, make_graders, table
-from gates import check_agreement, check_mismatch, check_rollouts, give_up_after, untruncated
+from gates import (GradientGate, SuccessWatch, check_agreement, check_mismatch, check_rollouts,
+                   check_untruncated)
 from gdro import DifficultyClassifier, PromptGDRO, RolloutGDRO, bin_means, prompt_signals
-from model import full, load_policy, memory_gib, save_hf
+from model import load_policy, save_hf, unsharded
 from ranks import Group
 from reward import VERDICTS, close_graders, grade, source_fingerprint
 from rollout import Sampling, generate_share, seed_of
-from runlog import SECRET, Clock, Stop, Tracker, peak_mib, without_secrets, used_mib
+from runlog import SECRET, Clock, Stop, Tracker, peak_mib, used_mib, without_secrets
 
-# What `preset` sets, before config files and the command line. paper: as printed; reference: as the authors' launch scripts run.
-PAPER = {"difficulty": "any", "unseen": "hardest", "history": 50, "prompt_signal": "surrogate", "prompt_eta": 0.65, "prompt_ema": 0.12, "prompt_normalize": False, "prompt_per_share": True,
-         "rollout_rule": "exp3p", "n_min": 2, "n_max": 12, "loss_agg": "prompt", "tis_cap": 0.0}
-PRESETS = {"paper": PAPER, "reference": PAPER | {"history": 100, "prompt_normalize": True, "loss_agg": "token"}}
+# What `preset` sets, before config files and the command line. paper: as printed; reference: as the
+# authors' launch scripts run.
+PAPER = {"difficulty": "any", "unseen": "hardest", "history": 50, "prompt_signal": "surrogate",
+         "prompt_eta": 0.65, "prompt_ema": 0.12, "prompt_normalize": False,
+         "prompt_per_share": True, "rollout_rule": "exp3p", "n_min": 2, "n_max": 12,
+         "loss_agg": "prompt", "tis_cap": 0.0}
+REFERENCE = PAPER | {"history": 100, "prompt_normalize": True, "loss_agg": "token"}
+PRESETS = {"paper": PAPER, "reference": REFERENCE}
 
 
 @dataclass
@@ -116,21 +124,79 @@ class Config(SharedConfig):
 
     def __post_init__(self):
         super().__post_init__()
+        longest = self.max_prompt_len + self.max_response_len
+        exp3p = self.rollout_gdro and self.rollout_rule == "exp3p"
         if self.prompts_per_step % self.updates_per_step:
-            raise UsageError(f"prompts_per_step={self.prompts_per_step} must be a multiple of updates_per_step={self.updates_per_step}")
+            raise UsageError(f"prompts_per_step={self.prompts_per_step} must be a multiple of "
+                             f"updates_per_step={self.updates_per_step}")
         if self.rollout_gdro and not self.n_min <= self.n_rollouts <= self.n_max:
-            raise UsageError(f"n_rollouts={self.n_rollouts} must lie between n_min={self.n_min} and n_max={self.n_max}: change one of the three")
-        if self.max_prompt_len + self.max_response_len > self.tokens_per_micro_batch:
-            raise UsageError(f"tokens_per_micro_batch={self.tokens_per_micro_batch} must hold one sequence: at least max_prompt_len + max_response_len = "
-                             f"{self.max_prompt_len + self.max_response_len}")
-        if self.rollout_gdro and self.rollout_rule == "exp3p" and self.arm_signal == "variance" and self.n_min == 1:
-            raise UsageError("arm_signal=variance needs n_min of at least 2: one rollout says nothing about variance, so its arm would never be charged")
-        if self.rollout_gdro and self.rollout_rule == "price" and self.unseen == "hardest":
-            raise UsageError("unseen=hardest has no success rate to give rollouts by: --unseen=neutral, or --rollout_rule=exp3p")
+            raise UsageError(f"n_rollouts={self.n_rollouts} must lie between n_min={self.n_min} "
+                             f"and n_max={self.n_max}: change one of the three")
+        if longest > self.tokens_per_micro_batch:
+            raise UsageError(f"tokens_per_micro_batch={self.tokens_per_micro_batch} must hold one "
+                             f"sequence: at least max_prompt_len + max_response_len = {longest}")
+        if exp3p and self.arm_signal == "variance" and self.n_min == 1:
+            raise UsageError("arm_signal=variance needs n_min of at least 2: one rollout says "
+                             "nothing about variance, so its arm would never be charged")
+        if self.rollout_gdro and not exp3p and self.unseen == "hardest":
+            raise UsageError("unseen=hardest has no success rate to give rollouts by: "
+                             "--unseen=neutral, or --rollout_rule=exp3p")
+
+
+# ---------- the algorithm ----------
+
+@dataclass
+class Step:
+    """What the eight parts of a step fill in and hand on."""
+    number: int                       # steps done before it
+    problems: list                    # [P]
+    prompts: list                     # [P] token ids
+    uids: list                        # [P]
+    bins: np.ndarray                  # [P] difficulty bin; -1 for a prompt never visited
+    success_rate: np.ndarray          # [P] the classifier's; NaN for a prompt never visited
+    unseen: float                     # share of prompts never visited
+    weights: np.ndarray               # [P] what multiplies a prompt's advantages
+    counts: np.ndarray = None         # [P] rollouts
+    rollouts: list = None             # [N] neighbours are of one prompt
+    prompt_id: np.ndarray = None      # [N] the prompt of each rollout
+    lengths: np.ndarray = None        # [N] response tokens
+    rewards: np.ndarray = None        # [N]
+    advantages: np.ndarray = None     # [N]
+    correct: np.ndarray = None        # [P] right rollouts
+    signals: dict = None              # name -> [P] what an adversary may react to
+
+    def take(self, rollouts):
+        """Keep all graded rollouts of the step, and what is known of each as an array."""
+        self.rollouts = rollouts
+        self.prompt_id = np.array([r.prompt_id for r in rollouts])
+        self.lengths = np.array([len(r.response_ids) for r in rollouts])
+        self.rewards = np.array([r.reward for r in rollouts])
+        right = [r.verdict == "right" for r in rollouts]
+        self.correct = np.bincount(self.prompt_id, right, minlength=len(self.problems))
+
+
+def sample_step(number, training, classifier, cfg):
+    """The prompts of step `number`, with the bins that they are in -> Step."""
+    index = prompts_of_step(cfg.seed, number, cfg.prompts_per_step, len(training.problems))
+    problems = [training.problems[i] for i in index]
+    uids = [problem.uid for problem in problems]
+    unseen = np.mean([uid not in classifier.prompts for uid in uids])
+    return Step(number, problems, [training.prompt_ids[i] for i in index], uids,
+                classifier.bins(uids), classifier.success_rate(uids), unseen, np.ones(len(uids)))
+
+
+def prompts_of_step(seed, step, per_step, total):
+    """Indices of the step's prompts: a fresh permutation of all `total` every epoch, read on across
+    its end -> int array [P]."""
+    position = step * per_step + np.arange(per_step)
+    orders = {epoch: np.random.default_rng([seed, int(epoch)]).permutation(total)
+              for epoch in set(position // total)}
+    return np.array([orders[p // total][p % total] for p in position])
 
 
 def group_advantages(prompt_ids, rewards, clip):
-    """Rewards [N] normalised inside each rollout group, population std, clipped (Eq 3) -> [N]. A group of one, or of equals, gets 0."""
+    """Rewards [N] normalised inside each rollout group, population std, clipped (Eq 3) -> [N].
+    A group of one, or of equals, gets 0."""
     rewards = np.asarray(rewards, float)
     _, group, count = np.unique(prompt_ids, return_inverse=True, return_counts=True)
     centred = rewards - (np.bincount(group, rewards) / count)[group]
@@ -138,266 +204,384 @@ def group_advantages(prompt_ids, rewards, clip):
     return np.clip(centred / (std + 1e-6), -clip, clip)
 
 
+def token_weights(prompt_ids, lengths, cfg):
+    """What one response token of each rollout counts for in its update's loss -> [N]. Within an
+    update they sum to 1 over all tokens. prompt: 1 / (prompts * rollouts of the prompt * tokens of
+    the response), Eq 7. token: 1 / tokens."""
+    prompts = cfg.prompts_per_step // cfg.updates_per_step  # of one update
+    if cfg.loss_agg == "token":
+        update = prompt_ids // prompts
+        return 1 / np.bincount(update, lengths)[update]
+    return 1 / (prompts * np.bincount(prompt_ids)[prompt_ids] * lengths)
+
+
 def grpo_loss(logp, old, ref, advantage, prompt_weight, weight, cfg):
     """Clipped surrogate with KL penalty (Eqs 4-6, 16), a sum over response tokens; all inputs [T].
 
-    old, ref: log-probabilities before the first update and under the base model. prompt_weight: the adversary's, on the advantage and
-    not on the KL term. weight: what the token counts for in the mean over the *global* batch. -> loss, and per-token detached values."""
-    ratio = (logp - old).exp()                                                                # [T] 1 at the first update
-    clipped = ratio.clamp(1 - cfg.clip_low, 1 + cfg.clip_high)                                # [T]
-    surrogate = torch.minimum(ratio * advantage, clipped * advantage)                         # [T] Eq 5
-    kl = (ref - logp).exp() - (ref - logp) - 1                                                # [T] k3, at least 0
-    loss = -(weight * (prompt_weight * surrogate - cfg.kl_coef * kl)).sum()                   # []  Eqs 6, 7, 16
-    stats = {"token_loss": cfg.kl_coef * kl - surrogate, "kl": kl, "clipfrac": (clipped * advantage < ratio * advantage).float(), "approx_kl": old - logp}
-    return loss, {name: value.detach() for name, value in stats.items()}
+    old, ref: log-probabilities before the first update and under the base model. prompt_weight: the
+    adversary's, on the advantage and not on the KL term. weight: what the token counts for in the
+    mean over the *global* batch. -> loss, and per-token detached values."""
+    ratio = (logp - old).exp()                                          # [T] 1 at the first update
+    clipped = ratio.clamp(1 - cfg.clip_low, 1 + cfg.clip_high)          # [T]
+    surrogate = torch.minimum(ratio * advantage, clipped * advantage)   # [T] Eq 5
+    kl = (ref - logp).exp() - (ref - logp) - 1                          # [T] k3, at least 0
+    loss = -(weight * (prompt_weight * surrogate - cfg.kl_coef * kl)).sum()  # [] Eqs 6, 7, 16
+    values = {"token_loss": cfg.kl_coef * kl - surrogate, "kl": kl, "approx_kl": old - logp,
+              "clipfrac": (clipped * advantage < ratio * advantage).float()}
+    return loss, {name: value.detach() for name, value in values.items()}
 
 
-def token_weights(prompt_ids, lengths, cfg):
-    """What one response token of each rollout counts for in its update's loss -> [N]. Within an update they sum to 1 over all tokens.
-    prompt: 1 / (prompts * rollouts of the prompt * tokens of the response), Eq 7. token: 1 / tokens."""
-    part = cfg.prompts_per_step // cfg.updates_per_step
-    if cfg.loss_agg == "token":
-        return 1 / np.bincount(prompt_ids // part, lengths)[prompt_ids // part]
-    return 1 / (part * np.bincount(prompt_ids)[prompt_ids] * lengths)
+@torch.no_grad()
+def score_rollouts(policy, reference, updates):
+    """Log-probabilities [T] of the rollouts before anything is learned from them: under the
+    reference, and under the policy as it is. Those of the first update under the policy come with
+    the forward pass that its loss needs anyway."""
+    for update in updates:
+        for micro in update:
+            micro.ref = reference(micro.input_ids, micro.mask)[0] if reference else None
+    for update in updates[1:]:
+        for micro in update:
+            micro.old, micro.entropy = policy(micro.input_ids, micro.mask)
 
 
-def prompts_of_step(seed, step, per_step, total):
-    """Indices of the step's prompts: a fresh permutation of all `total` every epoch, read on across its end -> int array [P]."""
-    position = step * per_step + np.arange(per_step)
-    orders = {epoch: np.random.default_rng([seed, int(epoch)]).permutation(total) for epoch in set(position // total)}
-    return np.array([orders[p // total][p % total] for p in position])
+def update_policy(policy, optimizer, updates, step, cfg, group, gradient_gate):
+    """One optimizer step for each of `updates`, lists of micro-batches -> statistics by name, the
+    same on every rank."""
+    tokens = int(step.lengths.sum())
+    per_token = token_weights(step.prompt_id, step.lengths, cfg)  # [N]
+    sums = {"loss": 0.0, "kl": 0.0, "clipfrac": 0.0, "approx_kl": 0.0}
+    sequence_loss = np.zeros(len(step.rollouts))  # [N]
+    grad_norms = []
+    for update in updates:
+        for micro in update:
+            logp, entropy = policy(micro.input_ids, micro.mask)  # [T]
+            if micro.old is None:  # the policy is still the one that sampled: the ratio is 1
+                micro.old, micro.entropy = logp.detach(), entropy
+            weight = micro.spread(per_token)
+            if cfg.tis_cap:  # the engine sampled, with probabilities that are not quite these
+                weight = weight * (micro.old - micro.engine).exp().clamp(max=cfg.tis_cap)
+            ref = logp.detach() if micro.ref is None else micro.ref  # without one, the KL term is 0
+            loss, values = grpo_loss(logp, micro.old, ref, micro.spread(step.advantages),
+                                     micro.spread(step.weights[step.prompt_id]), weight, cfg)
+            # FSDP averages gradients over ranks; the loss is a sum over the global count
+            (loss * group.world).backward()
+            # what the adversary is fed is without the adversary's weight
+            sequence_loss[micro.index] += micro.sums(values.pop("token_loss"))
+            sums["loss"] += loss.item()
+            for name, value in values.items():
+                sums[name] += micro.sums(value).sum() / tokens
+        if not grad_norms:  # nothing is learned yet: are engine and trainer one policy?
+            entropy, mismatch = compare_with_engine(updates, tokens, group)
+            check_mismatch(mismatch)
+        norm = unsharded(torch.nn.utils.clip_grad_norm_(policy.parameters(), cfg.grad_clip))
+        grad_norms.append(norm.item())
+        if gradient_gate.passes(grad_norms[-1], step):
+            optimizer.step()
+        optimizer.zero_grad()  # the engine generates in the memory of the gradients
+    sums = group.sum_by_name(sums | {"sequence_loss": sequence_loss})
+    per_rollout = sums.pop("sequence_loss") / step.lengths
+    prompt_loss = np.bincount(step.prompt_id, per_rollout, minlength=len(step.problems))
+    return sums | {"loss": sums["loss"] / len(updates), "prompt_loss": prompt_loss / step.counts,
+                   "entropy": entropy, "mismatch": mismatch, "grad_norm": np.mean(grad_norms),
+                   "skipped_updates": sum(not np.isfinite(norm) for norm in grad_norms)}
 
 
-def print_start(cfg, training, eval_sets, policy, group):
-    if not group.master:
-        return
-    changed = {f.name: without_secrets(cfg)[f.name] for f in dataclasses.fields(cfg) if getattr(cfg, f.name) != f.default}
-    print(f"knobs that differ from their defaults (all are in {cfg.out_dir}/config.json): " + ", ".join(f"{k}={v!r}" for k, v in changed.items()))
-    if cfg.preset:
-        print(f"preset {cfg.preset}: " + ", ".join(f"{k}={v!r}" + (f" (here {getattr(cfg, k)!r})" if getattr(cfg, k) != v else "") for k, v in PRESETS[cfg.preset].items()))
-    size = sum(p.numel() for p in policy.parameters())
-    print(f"model: {size:,} parameters over {group.world} {group.device} rank{'s' * (group.world > 1)}")
-    if group.device == "cuda" or size > 1e8:
-        needs = ", ".join(f"{gpus} GPU{'s' * (gpus > 1)} a host {generate:.0f} / {update:.0f} GiB" for gpus in sorted({1, 8, group.shards})
-                          for generate, update in [memory_gib(size, policy.hf.config.get_text_config(), cfg, gpus)])
-        print(f"memory a GPU, estimated, generate / update: {needs} (of 80 GB: 74 GiB)")
-    for use, name, data in (("training", cfg.dataset, training), *(("evaluation", name, data) for name, data in eval_sets.items())):
-        print(f"{use}: {len(data.problems):,} problems of {name}, graded by {data.reward}" + (f" (left out: {said(data.left_out)})" if data.left_out else ""))
-    print(f"first prompt: {training.problems[0].prompt!r}")
-    P, n, u = cfg.prompts_per_step, cfg.n_rollouts, cfg.updates_per_step
-    spread = f"{cfg.n_min} to {cfg.n_max} each, " if cfg.rollout_gdro else ""
-    print(f"step: {P} prompts x {n} rollouts ({spread}mean exact) = {P * n} sequences = {u} updates of {P // u} prompts, over {group.world} rank{'s' * (group.world > 1)}; "
-          f"{cfg.steps} steps = {cfg.steps * P / len(training.problems):.1f} epochs = {cfg.steps * P * n:,} rollouts")
-    if (cfg.prompt_gdro or cfg.rollout_gdro) and cfg.steps * P <= len(training.problems) and cfg.unseen == "neutral":
-        print("note: this is less than an epoch, so no prompt comes twice, none ever has a bin, and the adversaries do nothing: more steps or fewer problems")
+def compare_with_engine(updates, tokens, group):
+    """Mean entropy, and mean |log-probability trainer - engine|, of the step's tokens."""
+    micros = [micro for update in updates for micro in update]
+    entropy = sum(micro.sums(micro.entropy).sum() for micro in micros)
+    distance = sum(micro.sums((micro.old - micro.engine).abs()).sum() for micro in micros)
+    return group.sum([entropy, distance]) / tokens
 
+
+def metrics_of_step(step, stats, shadow_price, n_bins):
+    """One line of metrics.jsonl, but for times and memory."""
+    groups_right = (step.correct == 0, step.correct == step.counts)  # none of them, all of them
+    reward = np.bincount(step.prompt_id, step.rewards, minlength=len(step.problems)) / step.counts
+    seen = step.bins[step.bins >= 0]
+    metrics = {
+        "step": step.number, "loss": stats["loss"], "kl": stats["kl"],
+        "approx_kl": stats["approx_kl"], "clipfrac": stats["clipfrac"],
+        "entropy": stats["entropy"], "mismatch": stats["mismatch"],
+        "grad_norm": stats["grad_norm"], "skipped_updates": stats["skipped_updates"],
+        "reward/mean": step.rewards.mean(), "reward/prompt_mean": reward.mean(),
+        "pass_rate": (step.correct > 0).mean(), "dead_groups": np.logical_or(*groups_right).mean(),
+        "rollouts/total": step.counts.sum(), "rollouts/min": step.counts.min(),
+        "rollouts/max": step.counts.max(), "shadow_price": shadow_price,
+        "response_len": step.lengths.mean(), "unseen": step.unseen,
+        "truncated": np.mean([not r.finished for r in step.rollouts]),
+        "bins/share": np.bincount(seen, minlength=n_bins) / len(step.problems),
+    }
+    for verdict in VERDICTS:
+        metrics[f"verdict/{verdict}"] = np.mean([r.verdict == verdict for r in step.rollouts])
+    per_prompt = {"weight": step.weights, "rollouts": step.counts, "reward": reward}
+    per_prompt |= {f"signal_{name}": values for name, values in step.signals.items()}
+    for name, values in per_prompt.items():
+        metrics[f"bins/{name}"] = bin_means(values, step.bins, n_bins)
+    return metrics
+
+
+# ---------- the run ----------
 
 def train(cfg, stop, group):
-    """Run the whole experiment -> the run folder's evaluation records, and which was the best. UsageError: the config or an input is wrong and says how."""
-    policy, tokenizer = load_policy(cfg.model, group, cfg.temperature, True, cfg.activation_checkpointing, cfg.float32_head)
-    training = group.on_master(lambda: load_set(cfg.dataset, "train", cfg, tokenizer))
-    problems, prompt_ids = training.problems, training.prompt_ids
-    if len(problems) < cfg.prompts_per_step:
-        raise UsageError(f"dataset={cfg.dataset} has {len(problems)} usable problems, fewer than prompts_per_step={cfg.prompts_per_step}: lower it")
-    eval_sets = load_eval_sets(cfg, tokenizer, group)
-    graders = make_graders(cfg, [data.reward for data in (training, *eval_sets.values())])
-    for data in (training, *eval_sets.values()):
-        graders[data.reward].canary(data.problems[0].answer)
-    grader = graders[training.reward]
-    reference = load_policy(cfg.model, group, cfg.temperature, trainable=False, float32_head=cfg.float32_head)[0] if cfg.kl_coef else None
+    """Run the whole experiment -> the run folder's evaluation records, and which was the best.
+    UsageError: the config or an input is wrong and says how."""
+    policy, tokenizer = load_policy(cfg.model, group, cfg.temperature, True,
+                                    cfg.activation_checkpointing, cfg.float32_head)
+    training, eval_sets, graders = load_data(cfg, tokenizer, group)
+    reference = None
+    if cfg.kl_coef:
+        reference, _ = load_policy(cfg.model, group, cfg.temperature, trainable=False,
+                                   float32_head=cfg.float32_head)
     engine = make_engine(cfg, group)
-    optimizer = torch.optim.AdamW(policy.parameters(), lr=cfg.lr, weight_decay=cfg.weight_decay, fused=group.device == "cuda")
-    classifier = DifficultyClassifier(cfg.n_bins, cfg.bin_passk, cfg.history, cfg.hysteresis, cfg.difficulty, cfg.unseen)
-    parts = {"classifier": classifier}  # all loop state but the weights: saved and restored together
+    optimizer = torch.optim.AdamW(policy.parameters(), lr=cfg.lr, weight_decay=cfg.weight_decay,
+                                  fused=group.device == "cuda")
+    classifier, prompt_gdro, rollout_gdro = make_controllers(cfg)
+    state = {"classifier": classifier}  # all that the loop keeps, but the weights
     if cfg.prompt_gdro:
-        prompt_adversary = parts["prompt_gdro"] = PromptGDRO(cfg.n_bins, cfg.prompt_eta, cfg.gamma, cfg.prompt_ema, cfg.prompt_weight_max,
-                                                             cfg.prompt_normalize, cfg.prompt_per_share)
+        state["prompt_gdro"] = prompt_gdro
     if cfg.rollout_gdro:
-        rollout_adversary = parts["rollout_gdro"] = RolloutGDRO(cfg.n_bins, cfg.n_rollouts, cfg.n_min, cfg.n_max, cfg.rollout_rule, cfg.rollout_utility,
-                                                                cfg.arm_eta, cfg.gamma, cfg.arm_ema)
-    tracker, run = Tracker(cfg, group), RunFolder(cfg, group, {"reward function": source_fingerprint(cfg.reward), "training set": fingerprint(training.problems)} |
-                                                {f"evaluation set {SECRET.sub('***', name)}": fingerprint(data.problems) for name, data in eval_sets.items()})
-    start = run.load(policy, optimizer, parts) if run.checkpoint else 0
+        state["rollout_gdro"] = rollout_gdro
+    tracker = Tracker(cfg, group)
+    run = RunFolder(cfg, group, fingerprints(cfg, training, eval_sets))
+    start = run.load(policy, optimizer, state) if run.checkpoint else 0
     run.begin(start, cfg.steps)
     tracker.start()
-    print_start(cfg, training, eval_sets, policy, group)
-    if run.checkpoint and group.master:
-        print(f"resumed from {run.checkpoint}: {start} steps done")
+    if group.master:
+        print_start(cfg, training, eval_sets, policy, group)
+        if run.checkpoint:
+            print(f"resumed from {run.checkpoint}: {start} steps done")
+        if start >= cfg.steps:
+            print(f"nothing to do: {cfg.out_dir} has its {cfg.steps} steps; raise --steps to go "
+                  "on, or delete the folder to start afresh")
+    gradient_gate = GradientGate(run, most=3)
+    success_watch = SuccessWatch()
+    sampling = check_untruncated(Sampling(cfg.max_response_len, cfg.temperature))
+    vocabulary = policy.hf.config.get_text_config().vocab_size
 
-    def evaluate_now(step):
+    def evaluate_now(done):
         engine.sync(policy.named_tensors())
         results = evaluate(cfg, engine, graders, eval_sets, group)
-        for name, result in results.items():
-            run.append("eval.jsonl", {"step": step, "set": name} | result)
-            scores = {key: value for key, value in result.items() if key.startswith(("mean@", "pass@", "worst_group/")) and np.ndim(value) == 0}
-            tracker.log(step, {f"eval/{name}/{key}": value for key, value in scores.items()})
-            if group.master:
-                tqdm.write(f"step {step}: {name}  " + "  ".join(f"{key} {value:.3f}" for key, value in scores.items()))
         engine.sleep()
-        score = score_of(results.values())
-        if step and results and group.on_master(lambda: score > run.best()["score"]):
-            save_hf(policy, tokenizer, run.path("best"), group, {"step": step, "score": score})
+        score = log_evaluation(done, results, run, tracker)
+        if done and results and group.on_master(lambda: score > run.best()["score"]):
+            save_hf(policy, tokenizer, run.path("best"), group, {"step": done, "score": score})
 
-    if start in (0, cfg.steps) and eval_sets and not any(r["step"] == start for r in run.read("eval.jsonl")):
+    evaluated = any(record["step"] == start for record in run.read("eval.jsonl"))
+    if start in (0, cfg.steps) and eval_sets and not evaluated:
         evaluate_now(start)
-    if start >= cfg.steps and group.master:
-        print(f"nothing to do: {cfg.out_dir} has its {cfg.steps} steps; raise --steps to go on, or delete the folder to start afresh")
-    P, hopeless, broken = cfg.prompts_per_step, 0, 0
     stop.listen()
-    bar = tqdm(range(start, cfg.steps), initial=start, total=cfg.steps, unit="step", dynamic_ncols=True, disable=not group.master)
-    for step in bar:
+    bar = tqdm(range(start, cfg.steps), initial=start, total=cfg.steps, unit="step",
+               dynamic_ncols=True, disable=not group.master)
+    for number in bar:
         clock = Clock()
         # ---------- 1 sample: the step's prompts, and the bin each is in ----------
-        index = prompts_of_step(cfg.seed, step, P, len(problems))
-        batch = [problems[i] for i in index]
-        uids = [p.uid for p in batch]
-        bins, success_rate = classifier.bins(uids), classifier.success_rate(uids)  # [P], fixed for the step
-        unseen = np.mean([uid not in classifier.row for uid in uids])
+        step = sample_step(number, training, classifier, cfg)
 
         # ---------- 2 allocate: rollouts of each prompt, P * n_rollouts in all ----------
-        counts = rollout_adversary.allocate(bins, success_rate) if cfg.rollout_gdro else np.full(P, cfg.n_rollouts)
+        step.counts = np.full(cfg.prompts_per_step, cfg.n_rollouts)
+        if cfg.rollout_gdro:
+            step.counts = rollout_gdro.allocate(step.bins, step.success_rate)
 
         # ---------- 3 generate: with the policy as it is now ----------
-        check_agreement(group, step, uids, counts)
+        check_agreement(group, number, step.uids, step.counts)
         engine.sync(policy.named_tensors())
         clock.lap("sync")
-        seeds = [[seed_of(cfg.seed, step, i, j) for j in range(n)] for i, n in enumerate(counts)]
-        sampling = untruncated(Sampling(cfg.max_response_len, cfg.temperature))
-        rollouts = generate_share(engine, [prompt_ids[i] for i in index], seeds, sampling, group)
+        seeds = [[seed_of(cfg.seed, number, i, j) for j in range(n)]
+                 for i, n in enumerate(step.counts)]
+        rollouts = generate_share(engine, step.prompts, seeds, sampling, group)
         memory = used_mib(group, "generate")
         engine.sleep()
         clock.lap("generate")
 
-        # ---------- 4 grade: every rank its own, as soon as it has them; then all ranks hold all ----------
-        grade(grader, rollouts, batch)
-        rollouts = group.gather(rollouts)
-        check_rollouts(rollouts, cfg.max_response_len, policy.hf.config.get_text_config().vocab_size)
-        rewards = np.array([r.reward for r in rollouts])  # [N]
+        # ---------- 4 grade: a rank its own, as soon as it has them; then all ranks hold all ------
+        grade(graders[training.reward], rollouts, step.problems)
+        step.take(group.gather(rollouts))
+        check_rollouts(step.rollouts, cfg.max_response_len, vocabulary)
         clock.lap("grade")
 
-        # ---------- 5 advantages: inside each rollout group; the adversary's weight of its bin ----------
-        prompt_id = np.array([r.prompt_id for r in rollouts])  # [N]
-        lengths = np.array([len(r.response_ids) for r in rollouts])  # [N]
-        advantages = group_advantages(prompt_id, rewards, cfg.adv_clip)  # [N]
-        weights = prompt_adversary.weights(bins, success_rate) if cfg.prompt_gdro else np.ones(P)  # [P]
+        # ---------- 5 advantages: inside each rollout group; the adversary's weight of its bin ----
+        step.advantages = group_advantages(step.prompt_id, step.rewards, cfg.adv_clip)
+        if cfg.prompt_gdro:
+            step.weights = prompt_gdro.weights(step.bins, step.success_rate)
 
-        # ---------- 6 update: old log-probabilities, then one optimizer step a part of the prompts ----------
-        updates = plan_updates(rollouts, P, cfg.updates_per_step, cfg.tokens_per_micro_batch, group.device, group.rank, group.world)
-        micros = [micro for update in updates for micro in update]
-        with torch.no_grad():
-            for micro in micros:
-                micro.ref = reference(micro.input_ids, micro.mask)[0] if reference else None  # [T]
-            for micro in micros[len(updates[0]) :]:  # those of the first update come with its own forward pass
-                micro.old, micro.entropy = policy(micro.input_ids, micro.mask)  # [T]
+        # ---------- 6 update: old log-probabilities, then an optimizer step for some prompts each -
+        updates = plan_updates(step.rollouts, cfg.prompts_per_step, cfg.updates_per_step,
+                               cfg.tokens_per_micro_batch, group.device, group.rank, group.world)
+        score_rollouts(policy, reference, updates)
         clock.lap("logprobs")
-        tokens, per_token = int(lengths.sum()), token_weights(prompt_id, lengths, cfg)  # [N]
-        totals, sequence_loss, grad_norms = {"loss": 0.0, "kl": 0.0, "clipfrac": 0.0, "approx_kl": 0.0}, np.zeros(len(rollouts)), []
-        for update in updates:
-            optimizer.zero_grad()
-            for micro in update:
-                logp, token_entropy = policy(micro.input_ids, micro.mask)  # [T]
-                if update is updates[0]:  # the policy is still the one that sampled: the ratio is exactly 1
-                    micro.old, micro.entropy = logp.detach(), token_entropy
-                weight = micro.spread(per_token)
-                if cfg.tis_cap:
-                    weight = weight * (micro.old - micro.engine).exp().clamp(max=cfg.tis_cap)
-                ref = logp.detach() if micro.ref is None else micro.ref  # without a reference the KL term is 0
-                loss, stats = grpo_loss(logp, micro.old, ref, micro.spread(advantages),
-                                        micro.spread(weights[prompt_id]), weight, cfg)
-                (loss * group.world).backward()  # FSDP averages over ranks: undone here, the sum stays one over the global count
-                sequence_loss[micro.index] += micro.sums(stats.pop("token_loss"))  # without the adversary's weight: it is what the adversary is fed
-                totals["loss"] += loss.item()
-                for name, value in stats.items():
-                    totals[name] += micro.sums(value).sum() / tokens
-            if update is updates[0]:
-                apart = sum(micro.sums((micro.old - micro.engine).abs()).sum() for micro in micros)
-                entropy, mismatch = group.sum([sum(micro.sums(micro.entropy).sum() for micro in micros), apart]) / tokens
-                check_mismatch(mismatch)
-            grad_norms.append(full(torch.nn.utils.clip_grad_norm_(policy.parameters(), cfg.grad_clip)).item())
-            if np.isfinite(grad_norms[-1]):
-                optimizer.step()
-                broken = 0
-            else:  # the same on every rank: the norm is global
-                broken += 1
-                batch_of_step = [(uids[r.prompt_id], r.text, r.reward, advantages[i], weights[r.prompt_id]) for i, r in enumerate(rollouts)]
-                give_up_after(3, broken, step, grad_norms[-1], run, batch_of_step)
-        optimizer.zero_grad()  # the engine generates in their place
+        stats = update_policy(policy, optimizer, updates, step, cfg, group, gradient_gate)
         memory |= used_mib(group, "update")
-        *reduced, asked = group.sum([*totals.values(), *sequence_loss, stop.asked])  # the step's statistics, all at once
-        totals, sequence_loss = dict(zip(totals, reduced)), np.array(reduced[len(totals) :])
         clock.lap("update")
 
         # ---------- 7 feed back: outcomes to the classifier and both adversaries ----------
-        correct = np.bincount(prompt_id, [r.verdict == "right" for r in rollouts], minlength=P)  # [P]
-        prompt_loss = np.bincount(prompt_id, sequence_loss / lengths, minlength=P) / counts  # [P] Eq 7
-        classifier.observe(uids, correct, counts)
-        signals = prompt_signals(correct, counts, classifier.success_rate(uids), prompt_loss)
+        classifier.observe(step.uids, step.correct, step.counts)
+        step.signals = prompt_signals(step.correct, step.counts,
+                                      classifier.success_rate(step.uids), stats["prompt_loss"])
         if cfg.prompt_gdro:
-            prompt_adversary.update(bins, signals[cfg.prompt_signal])
+            prompt_gdro.update(step.bins, step.signals[cfg.prompt_signal])
         if cfg.rollout_gdro:
-            rollout_adversary.update(bins, counts, signals[cfg.arm_signal])
+            rollout_gdro.update(step.bins, step.counts, step.signals[cfg.arm_signal])
+        if group.master:
+            success_watch.see(step)
+        clock.lap("feedback")
 
         # ---------- 8 log, evaluate, checkpoint ----------
-        clock.lap("feedback")
-        by_bin = {"bins/weight": weights, "bins/rollouts": counts, "bins/reward": np.bincount(prompt_id, rewards, minlength=P) / counts}
-        by_bin |= {f"bins/signal_{name}": value for name, value in signals.items()}
-        metrics = {
-            "step": step, "reward/mean": rewards.mean(), "reward/prompt_mean": by_bin["bins/reward"].mean(), "pass_rate": (correct > 0).mean(),
-            "rollouts/total": counts.sum(), "rollouts/min": counts.min(), "rollouts/max": counts.max(),
-            "loss": totals["loss"] / len(updates), "kl": totals["kl"], "approx_kl": totals["approx_kl"], "clipfrac": totals["clipfrac"],
-            "entropy": entropy, "grad_norm": np.mean(grad_norms), "skipped_updates": sum(not np.isfinite(g) for g in grad_norms), "mismatch": mismatch,
-            "dead_groups": ((correct == 0) | (correct == counts)).mean(), "shadow_price": rollout_adversary.price if cfg.rollout_gdro else 0.0,
-            "response_len": lengths.mean(), "truncated": np.mean([not r.finished for r in rollouts]), "unseen": unseen,
-            "bins/share": np.bincount(bins[bins >= 0], minlength=cfg.n_bins) / P,
-        }
-        metrics |= {f"verdict/{verdict}": np.mean([r.verdict == verdict for r in rollouts]) for verdict in VERDICTS}
-        metrics |= {name: bin_means(value, bins, cfg.n_bins) for name, value in by_bin.items()}
-        seconds = clock.seconds()
-        seconds["time/tokens_per_s"] = tokens / seconds["time/step"]
-        run.append("metrics.jsonl", metrics | seconds | memory | {"mem/peak_mib": peak_mib(memory)})
-        tracker.log(step, {k: v for k, v in metrics.items() if np.ndim(v) == 0} | seconds)
-        if step % cfg.samples_every == 0:
-            for i in (0, len(rollouts) - 1):
-                r = rollouts[i]
-                run.append("samples.jsonl", {"step": step, "uid": uids[r.prompt_id], "prompt": batch[r.prompt_id].prompt, "response": r.text, "answer":
-                           batch[r.prompt_id].answer, "reward": r.reward, "verdict": r.verdict, "advantage": advantages[i], "finished": r.finished, "bin": bins[r.prompt_id]})
-        hopeless = hopeless + 1 if correct.sum() == 0 else 0
-        if hopeless == 5 and group.master:
-            tqdm.write("warning: no rollout was right in five steps, so every advantage is 0 and nothing is learned: look at samples.jsonl")
-        bar.set_postfix_str(f"reward {metrics['reward/prompt_mean']:+.3f}  pass rate {metrics['pass_rate']:.2f}  rollouts {counts.min()}-{counts.max()}  "
-                            f"{seconds['time/tokens_per_s']:,.0f} tokens/s", refresh=False)
-        done = step + 1
+        price = rollout_gdro.price if cfg.rollout_gdro else 0.0
+        metrics = metrics_of_step(step, stats, price, cfg.n_bins)
+        log_step(step, metrics, clock, memory, run, tracker, bar, cfg.samples_every)
+        asked = group.sum([stop.asked])[0] > 0
+        done = number + 1
         if done % cfg.eval_every == 0 or done == cfg.steps:
             evaluate_now(done)
         if done % cfg.save_every == 0 or done == cfg.steps or asked:
-            run.save(done, policy, optimizer, parts, cfg.keep_checkpoints)
+            run.save(done, policy, optimizer, state, cfg.keep_checkpoints)
         if asked and done < cfg.steps:
             bar.close()
-            raise KeyboardInterrupt(f"saved after {done} steps; the same command with --resume=auto continues")
+            raise KeyboardInterrupt(f"saved after {done} steps; the same command with "
+                                    "--resume=auto continues")
     bar.close()
     save_hf(policy, tokenizer, run.path("hf"), group)
     return run.read("eval.jsonl"), run.best()
 
 
-def score_of(results):
-    """What makes an evaluation the best: mean@n, averaged over the sets -> float (NaN without sets)."""
-    return float(np.mean([next(value for key, value in r.items() if key.startswith("mean@")) for r in results])) if results else float("nan")
+def load_data(cfg, tokenizer, group):
+    """(training set, evaluation sets by name, graders by name). Each grader has scored a right and
+    a wrong answer to a real problem as it should."""
+    training = group.on_master(load_set, cfg.dataset, "train", cfg, tokenizer)
+    if len(training.problems) < cfg.prompts_per_step:
+        raise UsageError(f"dataset={cfg.dataset} has {len(training.problems)} usable problems, "
+                         f"fewer than prompts_per_step={cfg.prompts_per_step}: lower it")
+    eval_sets = load_eval_sets(cfg, tokenizer, group)
+    sets = [training, *eval_sets.values()]
+    graders = make_graders(cfg, [data.reward for data in sets])
+    for data in sets:
+        graders[data.reward].canary(data.problems[0].answer)
+    return training, eval_sets, graders
+
+
+def make_controllers(cfg):
+    """(classifier, Prompt-GDRO, Rollout-GDRO); an adversary that is off is made and not used."""
+    classifier = DifficultyClassifier(cfg.n_bins, cfg.bin_passk, cfg.history, cfg.hysteresis,
+                                      cfg.difficulty, cfg.unseen)
+    prompt_gdro = rollout_gdro = None
+    if cfg.prompt_gdro:
+        prompt_gdro = PromptGDRO(cfg.n_bins, cfg.prompt_eta, cfg.gamma, cfg.prompt_ema,
+                                 cfg.prompt_weight_max, cfg.prompt_normalize, cfg.prompt_per_share)
+    if cfg.rollout_gdro:
+        rollout_gdro = RolloutGDRO(cfg.n_bins, cfg.n_rollouts, cfg.n_min, cfg.n_max,
+                                   cfg.rollout_rule, cfg.rollout_utility, cfg.arm_eta, cfg.gamma,
+                                   cfg.arm_ema)
+    return classifier, prompt_gdro, rollout_gdro
+
+
+def fingerprints(cfg, training, eval_sets):
+    """What besides the knobs decides the result: of a resumed run it must be the same."""
+    found = {"reward function": source_fingerprint(cfg.reward),
+             "training set": fingerprint(training.problems)}
+    for name, data in eval_sets.items():
+        found[f"evaluation set {SECRET.sub('***', name)}"] = fingerprint(data.problems)
+    return found
+
+
+# ---------- what is written and printed ----------
+
+def log_evaluation(done, results, run, tracker):
+    """Write an evaluation down -> its score, by which the best model is chosen: mean@n, averaged
+    over the sets (NaN without sets)."""
+    scores = []
+    for name, result in results.items():
+        run.append("eval.jsonl", {"step": done, "set": name} | result)
+        shown = {key: value for key, value in result.items() if np.ndim(value) == 0
+                 and key.startswith(("mean@", "pass@", "worst_group/"))}
+        scores.append(next(value for key, value in shown.items() if key.startswith("mean@")))
+        tracker.log(done, {f"eval/{name}/{key}": value for key, value in shown.items()})
+        if run.group.master:
+            numbers = "  ".join(f"{key} {value:.3f}" for key, value in shown.items())
+            tqdm.write(f"step {done}: {name}  {numbers}")
+    return float(np.mean(scores)) if scores else float("nan")
+
+
+def log_step(step, metrics, clock, memory, run, tracker, bar, samples_every):
+    """Write a step down: metrics, every `samples_every` steps two full samples, the bar."""
+    seconds = clock.seconds()
+    seconds["time/tokens_per_s"] = int(step.lengths.sum()) / seconds["time/step"]
+    peak = {"mem/peak_mib": peak_mib(memory)}
+    run.append("metrics.jsonl", metrics | seconds | memory | peak)
+    scalars = {name: value for name, value in metrics.items() if np.ndim(value) == 0}
+    tracker.log(step.number, scalars | seconds)
+    if step.number % samples_every == 0:
+        for i in (0, len(step.rollouts) - 1):
+            r = step.rollouts[i]
+            problem = step.problems[r.prompt_id]
+            run.append("samples.jsonl", {
+                "step": step.number, "uid": problem.uid, "prompt": problem.prompt,
+                "response": r.text, "answer": problem.answer, "reward": r.reward,
+                "verdict": r.verdict, "advantage": step.advantages[i], "finished": r.finished,
+                "bin": step.bins[r.prompt_id]})
+    bar.set_postfix_str(f"reward {metrics['reward/prompt_mean']:+.3f}  "
+                        f"pass rate {metrics['pass_rate']:.2f}  "
+                        f"rollouts {step.counts.min()}-{step.counts.max()}  "
+                        f"{seconds['time/tokens_per_s']:,.0f} tokens/s", refresh=False)
+
+
+def print_start(cfg, training, eval_sets, policy, group):
+    """What runs, on what, and the arithmetic of a step as an identity."""
+    knobs = without_secrets(cfg)
+    changed = [f"{f.name}={knobs[f.name]!r}" for f in dataclasses.fields(cfg)
+               if getattr(cfg, f.name) != f.default]
+    print(f"knobs that differ from their defaults (all are in {cfg.out_dir}/config.json): "
+          + ", ".join(changed))
+    if cfg.preset:
+        wanted = PRESETS[cfg.preset].items()
+        used = [f"{key}={value!r}" + ("" if getattr(cfg, key) == value else
+                                      f" (here {getattr(cfg, key)!r})") for key, value in wanted]
+        print(f"preset {cfg.preset}: {', '.join(used)}")
+    size = sum(p.numel() for p in policy.parameters())
+    ranks = f"{group.world} {group.device} rank{'s' * (group.world > 1)}"
+    print(f"model: {size:,} parameters over {ranks}")
+    if group.device == "cuda" or size > 1e8:
+        shape = policy.hf.config.get_text_config()
+        for gpus in sorted({1, 8, group.shards}):
+            needed = phases(size, shape, cfg, gpus)
+            listed = ", ".join(f"{phase} {gib:.0f}" for phase, gib in needed.items())
+            on = f"with {gpus} GPU{'s' * (gpus > 1)} a host"
+            print(f"memory a GPU {on}, estimated, GiB: {listed} (and {BESIDES:g} besides)")
+    sets = [("training", cfg.dataset, training)]
+    sets += [("evaluation", name, data) for name, data in eval_sets.items()]
+    for use, name, data in sets:
+        left_out = f" (left out: {said(data.left_out)})" if data.left_out else ""
+        print(f"{use}: {len(data.problems):,} problems of {name}, graded by {data.reward}"
+              + left_out)
+    print(f"first prompt: {training.problems[0].prompt!r}")
+    P, n, u = cfg.prompts_per_step, cfg.n_rollouts, cfg.updates_per_step
+    between = f"{cfg.n_min} to {cfg.n_max} each, " if cfg.rollout_gdro else ""
+    epochs = cfg.steps * P / len(training.problems)
+    print(f"step: {P} prompts x {n} rollouts ({between}mean exact) = {P * n} sequences = {u} "
+          f"updates of {P // u} prompts, over {group.world} rank{'s' * (group.world > 1)}; "
+          f"{cfg.steps} steps = {epochs:.1f} epochs = {cfg.steps * P * n:,} rollouts")
+    if (cfg.prompt_gdro or cfg.rollout_gdro) and epochs <= 1 and cfg.unseen == "neutral":
+        print("note: this is less than an epoch, so no prompt comes twice, none ever has a bin, "
+              "and the adversaries do nothing: more steps or fewer problems")
 
 
 def print_result(cfg, records, best):
     """Before and after, for every evaluation set."""
-    for name in dict.fromkeys(r["set"] for r in records):
-        of_set = [r for r in records if r["set"] == name]
+    for name in dict.fromkeys(record["set"] for record in records):
+        of_set = [record for record in records if record["set"] == name]
         first, last = of_set[0], of_set[-1]
-        print(f"\n{name}, {last['questions']} questions x {cfg.eval_samples} samples, 95 % intervals over questions")
-        print("\n".join(table({f"step {first['step']}": first, f"step {last['step']}": last})))
+        print(f"\n{name}, {last['questions']} questions x {cfg.eval_samples} samples, "
+              "95 % intervals over questions")
+        print("\n".join(table({f"step {r['step']}": r for r in (first, last)})))
     if best["step"]:
         print(f"\nbest: {cfg.out_dir}/best, of step {best['step']}", end="")
-    print(f"\nmodel: {cfg.out_dir}/hf    log: {cfg.out_dir}/metrics.jsonl    figures: python plot.py {cfg.out_dir}")
+    print(f"\nmodel: {cfg.out_dir}/hf    log: {cfg.out_dir}/metrics.jsonl    "
+          f"figures: python plot.py {cfg.out_dir}")
 
 
 def main(argv=None):
-    cfg, stop = configure(Config, sys.argv[1:] if argv is None else argv, __doc__), Stop()
+    cfg = configure(Config, sys.argv[1:] if argv is None else argv, __doc__)
+    stop = Stop()
     try:
         with Group(cfg) as group:
             try:
@@ -409,7 +593,8 @@ def main(argv=None):
     except UsageError as error:
         refuse(error)
     except KeyboardInterrupt as stopped:
-        print(f"\n{stopped or 'stopped at once; --resume=auto continues from the newest checkpoint, if there is one'}", file=sys.stderr)
+        at_once = "stopped at once; --resume=auto continues from the newest checkpoint, if any"
+        print(f"\n{stopped or at_once}", file=sys.stderr)
         sys.exit(stop.status)
     finally:
         stop.restore()
