@@ -1,7 +1,8 @@
-"""GiB that a launch needs on each GPU, phase by phase, by arithmetic: what train.py prints at its start,
-and what decides how many GPUs to rent. `bench/budget.py --tracked` checks the update on fake tensors."""
+"""GiB that a launch needs on each GPU, phase by phase, by arithmetic: what train.py prints at its
+start, and what decides how many GPUs to rent. `bench/budget.py --tracked` checks the update."""
 GIB = 2**30
-H100, H200 = 79.6, 139.8  # GiB that PyTorch can use of a card sold as 80 GB, and of one sold as 141 GB
+H100 = 79.6  # GiB that PyTorch can use of a card sold as 80 GB
+H200 = 139.8  # and of one sold as 141 GB
 BESIDES = 3.0  # GiB a GPU that no formula here counts: CUDA's context, NCCL's buffers, CUDA graphs
 BATCHED_TOKENS = 16384  # that vLLM reads at once on a card of 70 GiB or more that is not an A100
 
@@ -13,10 +14,12 @@ def phases(parameters, shape, cfg, gpus):
     parameters: how many the model has; shape: its transformers config. For vLLM on GPUs with the
     computation in bfloat16. All weights of the policy, what the optimizer keeps and the reference
     are sharded over the GPUs; vLLM has a whole copy of the model on each."""
-    weights, moments, gradients = 4 * parameters / gpus, 8 * parameters / gpus, 4 * parameters / gpus
+    weights = gradients = 4 * parameters / gpus  # float32
+    moments = 8 * parameters / gpus
     reference = 2 * parameters / gpus if cfg.kl_coef else 0  # only read, so bfloat16 is enough
-    # PyTorch keeps what the sync has freed, vLLM's activations then come out of it: the larger counts
-    engine = 2 * parameters + cfg.kv_cache_gib * GIB + max(sync_bytes(shape), engine_bytes(shape, cfg))
+    # PyTorch keeps what the sync frees and takes vLLM's activations out of it: the larger counts
+    passing = max(sync_bytes(shape), engine_bytes(shape, cfg))
+    engine = 2 * parameters + cfg.kv_cache_gib * GIB + passing
     generate = weights + moments + reference + engine  # gradients are freed after the update
     update = weights + moments + reference + gradients + update_bytes(parameters, shape, cfg, gpus)
     # the optimizer makes its moments at its first step, which the engine's start does not wait for
@@ -43,8 +46,8 @@ def update_bytes(parameters, shape, cfg, gpus):
     almost all layers are there; and the end, when the root's gradient is reduced in float32."""
     tokens, layers = cfg.tokens_per_micro_batch, shape.num_hidden_layers
     width, inner = shape.hidden_size, shape.intermediate_size
-    head_dim = getattr(shape, "head_dim", None) or width // shape.num_attention_heads
-    queries, keys = shape.num_attention_heads * head_dim, shape.num_key_value_heads * head_dim
+    head_dim = head_width(shape)
+    queries, keys = shape.num_attention_heads * head_dim, key_heads(shape) * head_dim
     matrix = shape.vocab_size * width  # elements of the embedding, or of the head
     root = matrix if shape.tie_word_embeddings else 2 * matrix
     layer = (parameters - root) / layers
@@ -53,7 +56,7 @@ def update_bytes(parameters, shape, cfg, gpus):
     kept = 8 * width + 5 * queries + 5 * keys + 4 * inner
     saved = (layers - 1) * width + kept if cfg.activation_checkpointing else layers * kept
     activations = 2 * tokens * (saved + 2 * inner)  # and the gradients of two tensors of the MLP
-    gathered = 2 * (root + 2 * layer)  # the root for the whole pass, a layer, and the one that is next
+    gathered = 2 * (root + 2 * layer)  # the root for the whole pass, a layer, and the next one
     on_their_way = 2 * matrix + 2 * layer + 4 * layer  # of the head, of a layer, and its reduction
     end = 2 * root + 4 * root + 4 * root / gpus  # in bfloat16, and what a reduction takes and gives
     return max(gathered + activations + on_their_way, end)
@@ -75,5 +78,14 @@ def sync_bytes(shape):
 
 def cache_bytes_a_token(shape):
     """Bytes of vLLM's key-value cache that one token takes."""
-    head_dim = getattr(shape, "head_dim", None) or shape.hidden_size // shape.num_attention_heads
-    return 2 * 2 * shape.num_hidden_layers * shape.num_key_value_heads * head_dim
+    head_dim = head_width(shape)
+    return 2 * 2 * shape.num_hidden_layers * key_heads(shape) * head_dim
+
+
+def head_width(shape):
+    return getattr(shape, "head_dim", None) or shape.hidden_size // shape.num_attention_heads
+
+
+def key_heads(shape):
+    """How many heads the keys have: as many as the queries where the config does not say."""
+    return getattr(shape, "num_key_value_heads", None) or shape.num_attention_heads

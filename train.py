@@ -194,8 +194,10 @@ def print_start(cfg, training, eval_sets, policy, group):
     if group.device == "cuda" or size > 1e8:
         shape = policy.hf.config.get_text_config()
         for gpus in sorted({1, 8, group.shards}):
-            needed = ", ".join(f"{phase} {gib:.0f}" for phase, gib in phases(size, shape, cfg, gpus).items())
-            print(f"memory, estimated, GiB on each of {gpus} GPUs of a host: {needed} (and {BESIDES:g} besides)")
+            needed = phases(size, shape, cfg, gpus)
+            listed = ", ".join(f"{phase} {gib:.0f}" for phase, gib in needed.items())
+            on = f"with {gpus} GPU{'s' * (gpus > 1)} a host"
+            print(f"memory a GPU {on}, estimated, GiB: {listed} (and {BESIDES:g} besides)")
     for use, name, data in (("training", cfg.dataset, training), *(("evaluation", name, data) for name, data in eval_sets.items())):
         print(f"{use}: {len(data.problems):,} problems of {name}, graded by {data.reward}" + (f" (left out: {said(data.left_out)})" if data.left_out else ""))
     print(f"first prompt: {training.problems[0].prompt!r}")

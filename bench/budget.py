@@ -3,7 +3,7 @@ Memory and hours of the Qwen3 configs, by arithmetic: what to rent, before anyth
 $ python bench/budget.py
 $ python bench/budget.py --response=2000 --gpus=16      # other assumptions
 $ python bench/budget.py --scaling                      # 1.7B to 32B parameters on 1, 8 and 64 GPUs: the table of docs/scaling.md
-$ python bench/budget.py --tracked --json=memory.json   # the update's memory, from the update itself on fake tensors: four minutes on a CPU
+$ python bench/budget.py --tracked --json=memory.json   # the update itself, on fake tensors
 $ python bench/budget.py --read=bench/results/memory.json
 Memory is what train.py prints at its start. Hours are an estimate, not a measurement: decoding is bound by reading the weights, and the longest
 response sets the pace; the update by arithmetic at a share of the peak. Expect to be wrong by a factor of up to two.
@@ -43,7 +43,8 @@ def shape_of(model, layers=None):
     from transformers import Qwen3Config
 
     its_layers, width, inner, heads, tied = SHAPES[model]
-    return Qwen3Config(vocab_size=151_936, hidden_size=width, intermediate_size=inner, num_hidden_layers=layers or its_layers, num_attention_heads=heads,
+    return Qwen3Config(vocab_size=151_936, hidden_size=width, intermediate_size=inner,
+                       num_hidden_layers=layers or its_layers, num_attention_heads=heads,
                        num_key_value_heads=8, head_dim=128, tie_word_embeddings=tied)
 
 
@@ -68,10 +69,15 @@ def hours(cfg, parameters, args, gpus):
     return (cfg.steps * (waves * decode + update) + evaluation) / 3600
 
 
+def size_of(model):
+    """1.7b, say."""
+    return model.removeprefix("Qwen/Qwen3-").removesuffix("-Base").lower()
+
+
 def config_of(model):
     """The GRPO config of a model of SHAPES; its memory is that of the other three arms."""
-    size = model.removeprefix("Qwen/Qwen3-").removesuffix("-Base").lower().replace(".", "p")
-    return parse(Config, [os.path.join(ROOT, "config", f"qwen3_{size}_grpo.py")])
+    name = f"qwen3_{size_of(model).replace('.', 'p')}_grpo.py"
+    return parse(Config, [os.path.join(ROOT, "config", name)])
 
 
 def largest_cache(parameters, shape, cfg):
@@ -102,11 +108,12 @@ class Everywhere:
 
 
 def tracked(model, gpus, layers=None, cfg=None):
-    """Peak GiB of a step's update on the first of `gpus` ranks -> (GiB, what it consists of: GiB).
+    """Peak of a step's update on the first of `gpus` ranks -> (GiB, what it consists of: GiB, the
+    reference among the inputs).
 
     Policy, reference, loss and optimizer are those of train.py with the settings of the config (or
-    of `cfg`), with the computation in bfloat16. The tensors are fake: they have shapes and no values.
-    So is the process group. Two micro-batches are full, as long as responses may get."""
+    of `cfg`), and compute in bfloat16. The tensors are fake: they have shapes and no values. So is
+    the process group. There are two micro-batches, full and as long as responses may get."""
     from torch._subclasses.fake_tensor import FakeTensorMode
     from torch.distributed._tools.fsdp2_mem_tracker import FSDPMemTracker
     from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -114,14 +121,16 @@ def tracked(model, gpus, layers=None, cfg=None):
     from transformers import AutoModelForCausalLM
 
     cfg = dataclasses.replace(cfg or config_of(model), device="cpu", dtype="bfloat16")
-    torchrun = {"RANK": "0", "WORLD_SIZE": f"{gpus}", "LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": f"{gpus}"}
+    torchrun = dict.fromkeys(("RANK", "LOCAL_RANK"), "0")
+    torchrun |= dict.fromkeys(("WORLD_SIZE", "LOCAL_WORLD_SIZE"), f"{gpus}")
     # it looks into values, to see whether several sequences are packed into a row: they are not
-    values = patch("transformers.masking_utils.find_packed_sequence_indices", lambda positions: None)
+    look = "transformers.masking_utils.find_packed_sequence_indices"
     dist.init_process_group("fake", store=FakeStore(), rank=0, world_size=gpus)
     try:
         with patch.dict(os.environ, torchrun):
             group = Group(cfg)
-        with values, FakeTensorMode(allow_non_fake_inputs=True):
+        fake = FakeTensorMode(allow_non_fake_inputs=True)  # the mesh has real ones
+        with patch(look, lambda positions: None), fake:
             def sharded(dtype, trainable):
                 hf = AutoModelForCausalLM.from_config(shape_of(model, layers), dtype=dtype).eval()
                 policy = Policy(hf, cfg.temperature, cfg.float32_head).requires_grad_(trainable)
@@ -130,7 +139,7 @@ def tracked(model, gpus, layers=None, cfg=None):
 
             policy = sharded(torch.float32, True)
             reference = sharded(group.dtype, False) if cfg.kl_coef else None
-            optimizer = torch.optim.AdamW(policy.parameters(), lr=cfg.lr, weight_decay=cfg.weight_decay, fused=True)
+            optimizer = torch.optim.AdamW(policy.parameters(), cfg.lr, fused=True)
 
             def step():
                 torch.nn.utils.clip_grad_norm_(policy.parameters(), cfg.grad_clip)
@@ -162,8 +171,8 @@ def tracked(model, gpus, layers=None, cfg=None):
                     del logp, loss
                 step()
             [peak] = tracker.get_tracker_snapshot("peak").values()
-            parts = {getattr(part, "value", part): size / GIB for part, size in peak.items()}
-            return parts.pop("Total"), {part: round(size, 3) for part, size in parts.items() if size}
+            total = peak.pop("Total") / GIB
+            return total, {part.value: round(size / GIB, 3) for part, size in peak.items() if size}
     finally:
         dist.destroy_process_group()
 
@@ -172,7 +181,7 @@ def track(sizes, args):
     """Track the update of all models and numbers of GPUs asked for -> what --json keeps."""
     rows = []
     for model in sizes:
-        if model.removeprefix("Qwen/Qwen3-").removesuffix("-Base").lower() not in args.models.split(","):
+        if size_of(model) not in args.models.split(","):
             continue
         for gpus in map(int, args.on.split(",")):
             begun = time.perf_counter()
@@ -183,41 +192,54 @@ def track(sizes, args):
 
 
 def print_tracked(kept, sizes):
-    print("| model | GPUs | update tracked, GiB a GPU | by the formula | ratio |\n|---|---|---|---|---|")
+    print("| model | GPUs | update tracked, GiB a GPU | by the formula | ratio |")
+    print("|---|---|---|---|---|")
     for row in kept["rows"]:
-        estimate = phases(*sizes[row["model"]], config_of(row["model"]), row["gpus"])["update"]
-        print(f"| {row['model'].removeprefix('Qwen/')} | {row['gpus']} | {row['gib']:.2f} | {estimate:.2f} | {row['gib'] / estimate:.3f} |")
+        model, gpus, gib = row["model"], row["gpus"], row["gib"]
+        estimate = phases(*sizes[model], config_of(model), gpus)["update"]
+        ratio = gib / estimate
+        name = model.removeprefix("Qwen/")
+        print(f"| {name} | {gpus} | {gib:.2f} | {estimate:.2f} | {ratio:.3f} |")
 
 
 def print_scaling(sizes, args):
     cfg = config_of("Qwen/Qwen3-8B-Base")
-    print("| model | GPUs | GiB a GPU: engine start / generate / update | hours for 1,000 steps | fits 80 GB | fits 141 GB |\n|---|---|---|---|---|---|")
+    print("| model | GPUs | GiB a GPU: engine start / generate / update "
+          "| hours for 1,000 steps | fits 80 GB | fits 141 GB |\n|---|---|---|---|---|---|")
     for model, (parameters, shape) in sizes.items():
         for gpus in (1, 8, 64):
-            cells = [f"{memory(parameters, shape, cfg, min(gpus, 8))}", f"{hours(cfg, parameters, args, gpus):.0f}"]
-            cells += ["yes" if fits(parameters, shape, cfg, min(gpus, 8), card) else "no" for card in (H100, H200)]
-            print(f"| {model.removeprefix('Qwen/')} | {gpus} | {' | '.join(cells)} |")
+            of_host = parameters, shape, cfg, min(gpus, 8)
+            cells = [model.removeprefix("Qwen/"), f"{gpus}", memory(*of_host)]
+            cells += [f"{hours(cfg, parameters, args, gpus):.0f}"]
+            cells += ["yes" if fits(*of_host, card) else "no" for card in (H100, H200)]
+            print(f"| {' | '.join(cells)} |")
 
 
 def memory(parameters, shape, cfg, gpus):
-    """GiB at the engine's start, to generate and to update; an evaluation takes what generation does."""
+    """GiB at the engine's start, to generate and to update; an evaluation is like generation."""
     needed = phases(parameters, shape, cfg, gpus)
     return " / ".join(f"{needed[phase]:.0f}" for phase in ("engine start", "generate", "update"))
 
 
 def print_configs(sizes, args):
-    gpus = min(args.gpus, 8)
-    columns = [f"{'config':<30}{'parameters':>14}{'cache':>7}{'1 GPU':>17}{f'{args.gpus} GPUs':>15}{'hours':>7}"]
-    columns += [f"{name:>8}" for name in ("80 GB", "141 GB", "80 GB", "141 GB")]
-    print("".join(columns) + f"   (GiB a GPU: engine start / generate / update; GPUs from which it fits, and with a cache of {SMALL_CACHE:g} GiB)")
+    columns = ["parameters", "cache", "1 GPU", f"{args.gpus} GPUs", "hours"]
+    columns += ["80 GB", "141 GB"] * 2
+    widths = (14, 7, 17, 15, 7, 8, 8, 8, 8)
+
+    def line(name, cells):
+        return f"{name:<30}" + "".join(f"{cell:>{width}}" for cell, width in zip(cells, widths))
+
+    print(line("config", columns) + "   (GiB a GPU: engine start / generate / update; the number "
+          f"of GPUs from which it fits, and with a cache of {SMALL_CACHE:g} GiB)")
     for path in sorted(glob.glob(os.path.join(ROOT, "config", "qwen3_*.py"))):
         cfg = parse(Config, [path])
         parameters, shape = sizes[cfg.model]
-        cells = [f"{os.path.basename(path):<30}{parameters:>14,}{cfg.kv_cache_gib:>7g}{memory(parameters, shape, cfg, 1):>17}"]
-        cells += [f"{memory(parameters, shape, cfg, gpus):>15}{hours(cfg, parameters, args, args.gpus):>7.0f}"]
+        cells = [f"{parameters:,}", f"{cfg.kv_cache_gib:g}"]
+        cells += [memory(parameters, shape, cfg, gpus) for gpus in (1, min(args.gpus, 8))]
+        cells += [f"{hours(cfg, parameters, args, args.gpus):.0f}"]
         for with_cache in (cfg, dataclasses.replace(cfg, kv_cache_gib=SMALL_CACHE)):
-            cells += [f"{fewest(parameters, shape, with_cache, card):>8}" for card in (H100, H200)]
-        print("".join(cells))
+            cells += [fewest(parameters, shape, with_cache, card) for card in (H100, H200)]
+        print(line(os.path.basename(path), cells))
 
 
 def main():
@@ -226,9 +248,9 @@ def main():
                                 ("bandwidth", 1.7, "TB/s of memory that decoding reaches (half of an H100's)"), ("overhead", 6.0, "milliseconds a decoded token besides"),
                                 ("flops", 350.0, "TFLOP/s that the update reaches (a third of an H100's)")):
         parser.add_argument(f"--{name}", type=type(default), default=default, help=f"{says}; {default}")
-    parser.add_argument("--gpus", default="", help="GPUs, 8; with --tracked a comma-separated list, 1,8")
+    parser.add_argument("--gpus", default="", help="GPUs, 8; with --tracked a list, 1,8")
     parser.add_argument("--scaling", action="store_true", help="other sizes and numbers of GPUs, eight a host, with the settings of qwen3_8b_grpo.py")
-    parser.add_argument("--tracked", action="store_true", help="track the update of the configs on fake tensors")
+    parser.add_argument("--tracked", action="store_true", help="the update on fake tensors")
     parser.add_argument("--models", default="1.7b,4b,8b", help="with --tracked; 1.7b,4b,8b")
     parser.add_argument("--json", default="", help="with --tracked: keep the result in this file")
     parser.add_argument("--read", default="", help="print the table of a kept result")

@@ -1,7 +1,8 @@
-"""Claim: every config's memory is known before a GPU is rented: what each phase needs, where it fits, and that a start
-materialises no more than its shard. On the CPU, with fake tensors where a model of the real size is run."""
+"""Claim: a config's memory is known before a GPU is rented: what each phase needs, where it fits,
+and that a start materialises no more than a shard. Models of the real sizes are of fake tensors."""
 import dataclasses
 import glob
+import itertools
 import json
 import os
 import re
@@ -25,6 +26,11 @@ with open(os.path.join(bench.ROOT, "README.md"), encoding="utf-8") as file:
     README = file.read()
 with open(os.path.join(bench.ROOT, "docs", "scaling.md"), encoding="utf-8") as file:
     SCALING = file.read()
+
+
+def update_gib(model, gpus):
+    """GiB of a config's update by the arithmetic."""
+    return phases(*SIZES[model], bench.config_of(model), gpus)["update"]
 
 
 def whole(cfg, gpus):
@@ -83,18 +89,22 @@ def test_the_phases_differ_by_what_comes_and_goes():
 def test_the_kept_result_of_the_tracker_is_within_5_percent_of_the_arithmetic():
     with open(os.path.join(bench.ROOT, "bench", "results", "memory.json")) as file:
         rows = json.load(file)["rows"]
-    assert {(row["model"], row["gpus"]) for row in rows} == {(model, gpus) for model in list(SIZES)[:3] for gpus in (1, 8)}
+    sizes = [model for model in SIZES if model != "Qwen/Qwen3-32B"]  # which has no config
+    assert [(row["model"], row["gpus"]) for row in rows] == list(itertools.product(sizes, (1, 8)))
     for row in rows:
-        estimate = phases(*SIZES[row["model"]], bench.config_of(row["model"]), row["gpus"])["update"]
-        assert row["gib"] == pytest.approx(estimate, rel=0.05), row["model"]
+        assert row["gib"] == pytest.approx(update_gib(row["model"], row["gpus"]), rel=0.05)
         assert sum(row["parts"].values()) == pytest.approx(row["gib"], abs=0.01)
 
 
+OTHER_SETTINGS = [{}, {"activation_checkpointing": False},
+                  {"tokens_per_micro_batch": 8192, "kl_coef": 0.0}]
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("changes", [{}, {"activation_checkpointing": False}, {"tokens_per_micro_batch": 8192, "kl_coef": 0.0}], ids=str)
+@pytest.mark.parametrize("changes", OTHER_SETTINGS, ids=str)
 @pytest.mark.parametrize("gpus", [1, 8])
 @pytest.mark.parametrize("model", ["Qwen/Qwen3-1.7B-Base", "Qwen/Qwen3-8B-Base"])
-def test_the_tracked_update_of_four_layers_is_within_5_percent_at_other_settings(model, gpus, changes):
+def test_the_tracked_update_is_within_5_percent_at_other_settings(model, gpus, changes):
     cfg = dataclasses.replace(bench.config_of(model), **changes)
     estimate = phases(*bench.parameters_of(model, 4), cfg, gpus)["update"]
     assert bench.tracked(model, gpus, layers=4, cfg=cfg)[0] == pytest.approx(estimate, rel=0.05)
@@ -102,9 +112,10 @@ def test_the_tracked_update_of_four_layers_is_within_5_percent_at_other_settings
 
 def track(options, folder):
     """The row that bench/budget.py --tracked keeps."""
-    command = [sys.executable, "bench/budget.py", "--tracked", f"--json={folder}/memory.json", *options]
+    kept = folder / "memory.json"
+    command = [sys.executable, "bench/budget.py", "--tracked", f"--json={kept}", *options]
     subprocess.run(command, check=True, capture_output=True)
-    with open(folder / "memory.json") as file:
+    with open(kept) as file:
         [row] = json.load(file)["rows"]
     return row
 
@@ -113,8 +124,7 @@ def track(options, folder):
 @pytest.mark.parametrize("size", ["1.7b", "4b", "8b"])
 def test_the_tracked_update_on_eight_ranks_is_within_5_percent_of_the_arithmetic(size, tmp_path):
     row = track([f"--models={size}", "--gpus=8"], tmp_path)
-    estimate = phases(*SIZES[row["model"]], bench.config_of(row["model"]), 8)["update"]
-    assert row["gib"] == pytest.approx(estimate, rel=0.05)
+    assert row["gib"] == pytest.approx(update_gib(row["model"], 8), rel=0.05)
 
 
 def test_the_tracked_update_of_two_layers_is_within_5_percent_of_the_arithmetic():
@@ -125,8 +135,8 @@ def test_the_tracked_update_of_two_layers_is_within_5_percent_of_the_arithmetic(
 
 
 def start(layers, rank, gpus):
-    """load_policy on one of `gpus` ranks that reads no weights, with an 8B model cut to so many layers
-    -> (the policy, device -> bytes at the peak, device -> bytes at the end)."""
+    """load_policy on a rank of `gpus` that reads no weights, of an 8B model cut to so many layers
+    -> (the policy, bytes by device at the peak, bytes by device at the end)."""
     from torch._subclasses.fake_tensor import FakeTensorMode, unset_fake_temporarily
     from torch.distributed import _state_dict_utils
     from torch.distributed._tools.mem_tracker import MemTracker
@@ -139,7 +149,8 @@ def start(layers, rank, gpus):
 
     def announced(objects, *arguments, **options):
         """What the master says of the weights before it sends them."""
-        objects[0] = {f"hf.{name}": _state_dict_utils._TensorInfo(tensor.shape, tensor.dtype) for name, tensor in weights.items()}
+        info = _state_dict_utils._TensorInfo
+        objects[0] = {f"hf.{name}": info(x.shape, x.dtype) for name, x in weights.items()}
 
     offsets = _state_dict_utils.compute_local_shape_and_global_offset
 
@@ -148,32 +159,34 @@ def start(layers, rank, gpus):
         with unset_fake_temporarily():
             return offsets(*arguments)
 
-    torchrun = {"RANK": f"{rank}", "WORLD_SIZE": f"{gpus}", "LOCAL_RANK": f"{rank}", "LOCAL_WORLD_SIZE": f"{gpus}"}
+    torchrun = dict.fromkeys(("RANK", "LOCAL_RANK"), f"{rank}")
+    torchrun |= dict.fromkeys(("WORLD_SIZE", "LOCAL_WORLD_SIZE"), f"{gpus}")
     dist.init_process_group("fake", store=FakeStore(), rank=rank, world_size=gpus)
     try:
         with patch.dict(os.environ, torchrun):
             group = Group(Config(device="cpu", dtype="bfloat16"))
         group.on_master = lambda read: (None, shape)
-        with patch.object(dist, "broadcast_object_list", announced), \
-                patch.object(_state_dict_utils, "compute_local_shape_and_global_offset", outside), \
-                FakeTensorMode(allow_non_fake_inputs=True), MemTracker() as tracker:
+        told = patch.object(dist, "broadcast_object_list", announced)
+        real = patch.object(_state_dict_utils, "compute_local_shape_and_global_offset", outside)
+        fake = FakeTensorMode(allow_non_fake_inputs=True)  # the mesh has real ones
+        with told, real, fake, MemTracker() as tracker:
             policy, _ = load_policy("Qwen/Qwen3-8B-Base", group, checkpointing=True)
-        return policy, *({device.type: held["Total"] for device, held in tracker.get_tracker_snapshot(kind).items()}
-                         for kind in ("peak", "current"))
+        peak, end = (tracker.get_tracker_snapshot(kind) for kind in ("peak", "current"))
+        return policy, *({on.type: held["Total"] for on, held in x.items()} for x in (peak, end))
     finally:
         dist.destroy_process_group()
 
 
-@pytest.mark.parametrize("layers", [2, pytest.param(36, marks=pytest.mark.slow)])
-def test_a_start_of_8b_materialises_no_weights_but_the_ranks_shard_and_one_tensor_on_its_way(layers):
-    """On rank 3 of 8. Before, on one layer: DTensor works out the shapes of its operations with fake
-    tensors of the whole shapes, once for each shape, and the tracker would count them."""
+def test_a_start_of_8b_materialises_the_ranks_shard_and_one_tensor_on_its_way_only():
+    """On rank 3 of 8. It starts one layer before: DTensor works out the shapes of operations with
+    fake tensors of the whole shape, once for each shape, and the tracker would count them."""
     start(1, 3, 8)
-    policy, peak, held = start(layers, 3, 8)
+    policy, peak, held = start(36, 3, 8)
     parameters = sum(p.numel() for p in policy.parameters())
-    assert parameters == bench.parameters_of("Qwen/Qwen3-8B-Base", layers)[0]
+    assert parameters == 8_190_735_360
     shard = 4 * parameters / 8
-    assert "meta" not in held and held["cpu"] == pytest.approx(shard, rel=1e-4)  # and rotary frequencies
+    assert "meta" not in held
+    assert held["cpu"] == pytest.approx(shard, rel=1e-4)  # and rotary frequencies
     assert all(p.to_local().device.type == "cpu" for p in policy.parameters())
     largest = 4 * 151_936 * 4096
     assert peak["cpu"] == pytest.approx(shard + largest, rel=1e-3)
