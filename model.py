@@ -378,18 +378,3 @@ def load_weights(policy, optimizer, path):
         set_state_dict(policy, optimizer, model_state_dict=weights, optim_state_dict=moments)
     else:
         set_model_state_dict(policy, weights)
-
-
-def memory_gib(parameters, config, cfg, shards):
-    """GiB that one of the `shards` GPUs of a host needs while vLLM generates and while the policy updates, by arithmetic: an estimate to plan with.
-
-    Sharded: float32 weights, two moments, gradients (update only) and the reference of the KL term. Not sharded: vLLM's bfloat16 weights and
-    cache (generation only); one layer and the embeddings gathered in bfloat16, a micro-batch's activations, the logits of a block (update only)."""
-    layers, width, inner, vocabulary = config.num_hidden_layers, config.hidden_size, config.intermediate_size, config.vocab_size
-    kept = (12 + 4 * (cfg.kl_coef > 0)) * parameters / shards
-    layer = cfg.tokens_per_micro_batch * (8 * width + 4 * inner) * 2
-    activations = layer + layers * cfg.tokens_per_micro_batch * width * 2 if cfg.activation_checkpointing else layers * layer
-    gathered = 2 * (2 * vocabulary * width + parameters / layers)
-    logits = 3 * 4 * cfg.tokens_per_micro_batch * Policy.block + 2 * vocabulary * width  # and the head's gradient
-    generate = kept + 2 * parameters + cfg.kv_cache_gib * 2**30
-    return generate / 2**30, (kept + 4 * parameters / shards + gathered + activations + logits) / 2**30

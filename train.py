@@ -19,11 +19,12 @@ from tqdm import tqdm
 
 import eval as evaluation
 import gdro
+from budget import BESIDES, phases
 from configurator import UsageError, check_knobs, configure, refuse
 from data import fingerprint, load_set, said
 from eval import evaluate, load_eval_sets, make_graders, table
 from gdro import DifficultyClassifier, PromptGDRO, RolloutGDRO, bin_means, prompt_signals
-from model import Group, full, load_policy, memory_gib, save_hf
+from model import Group, full, load_policy, save_hf
 from reward import VERDICTS, close_graders, grade, source_fingerprint
 from rollout import Sampling, generate_share, make_engine, plan_updates, seed_of
 from runfolder import SECRET, Clock, RunFolder, Stop, Tracker, peak_mib, shown, used_mib
@@ -191,9 +192,12 @@ def print_start(cfg, training, eval_sets, policy, group):
     size = sum(p.numel() for p in policy.parameters())
     print(f"model: {size:,} parameters over {group.world} {group.device} rank{'s' * (group.world > 1)}")
     if group.device == "cuda" or size > 1e8:
-        needs = ", ".join(f"{gpus} GPU{'s' * (gpus > 1)} a host {generate:.0f} / {update:.0f} GiB" for gpus in sorted({1, 8, group.shards})
-                          for generate, update in [memory_gib(size, policy.hf.config.get_text_config(), cfg, gpus)])
-        print(f"memory a GPU, estimated, generate / update: {needs} (of 80 GB: 74 GiB)")
+        shape = policy.hf.config.get_text_config()
+        for gpus in sorted({1, 8, group.shards}):
+            needed = phases(size, shape, cfg, gpus)
+            listed = ", ".join(f"{phase} {gib:.0f}" for phase, gib in needed.items())
+            on = f"with {gpus} GPU{'s' * (gpus > 1)} a host"
+            print(f"memory a GPU {on}, estimated, GiB: {listed} (and {BESIDES:g} besides)")
     for use, name, data in (("training", cfg.dataset, training), *(("evaluation", name, data) for name, data in eval_sets.items())):
         print(f"{use}: {len(data.problems):,} problems of {name}, graded by {data.reward}" + (f" (left out: {said(data.left_out)})" if data.left_out else ""))
     print(f"first prompt: {training.problems[0].prompt!r}")
