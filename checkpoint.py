@@ -17,7 +17,7 @@ from torch.distributed.checkpoint.state_dict import (
 )
 
 from configurator import UsageError
-from runlog import jsonable, read_json, without_secrets, versions
+from runlog import jsonable, read_json, versions, without_secrets
 
 FILE_BYTES = 2**32  # of all ranks' shards together, in one set of files
 

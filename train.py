@@ -25,10 +25,29 @@ from budget import BESIDES, phases
 from checkpoint import RunFolder
 from configurator import UsageError, configure, knob, refuse
 from data import fingerprint, load_set, said
-from eval import SharedConfig, evaluate, load_eval_sets, make_engine, make_graders, table
-from gates import (GradientGate, SuccessWatch, check_agreement, check_mismatch, check_rollouts,
-                   check_untruncated)
-from gdro import DifficultyClassifier, PromptGDRO, RolloutGDRO, bin_means, prompt_signals
+from eval import (
+    SharedConfig,
+    evaluate,
+    load_eval_sets,
+    make_engine,
+    make_graders,
+    table,
+)
+from gates import (
+    GradientGate,
+    SuccessWatch,
+    check_agreement,
+    check_mismatch,
+    check_rollouts,
+    check_untruncated,
+)
+from gdro import (
+    DifficultyClassifier,
+    PromptGDRO,
+    RolloutGDRO,
+    bin_means,
+    prompt_signals,
+)
 from model import load_policy, save_hf, unsharded
 from ranks import Group
 from reward import VERDICTS, close_graders, grade, source_fingerprint

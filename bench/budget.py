@@ -24,7 +24,8 @@ import torch.distributed as dist
 
 from budget import BESIDES, GIB, H100, H200, cache_bytes_a_token, fits, phases
 from configurator import parse
-from model import Group, Policy, shard
+from model import Policy, shard
+from ranks import Group
 from train import Config, grpo_loss
 
 SHAPES = {  # layers, width, inner width, heads, tied head; 8 key-value heads of 128 and 151,936 tokens each

@@ -19,8 +19,7 @@ import numpy as np
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 sys.path.insert(0, ROOT)
-from bench.common import peak_mib, random_qwen3
-from bench.gpu import coin
+from bench.common import coin, peak_mib, random_qwen3
 
 WARM = 3  # steps left out at the start
 PHASES = ("generate", "sync", "grade", "logprobs", "update", "feedback")
@@ -39,6 +38,7 @@ def ours(folder, args):
     import checkpoint
     import train
 
+    os.environ["OMP_NUM_THREADS"] = str(args.threads)
     ends, append = [], checkpoint.RunFolder.append
 
     def timed(self, name, record):
@@ -47,8 +47,8 @@ def ours(folder, args):
             ends.append(time.perf_counter())
 
     checkpoint.RunFolder.append = timed
-    train.main([f"--model={folder}/model", f"--dataset={folder}/prompts.jsonl", "--template=bare", "--reward=bench/gpu.py:coin", "--grade_workers=1", "--eval_sets=",
-                f"--engine={args.engine}", f"--device={args.device}", "--kv_cache_gib=1", f"--cpu_threads={args.threads}", f"--prompt_gdro={args.gdro}",
+    train.main([f"--model={folder}/model", f"--dataset={folder}/prompts.jsonl", "--template=bare", "--reward=bench/common.py:coin", "--grade_workers=1", "--eval_sets=",
+                f"--engine={args.engine}", f"--device={args.device}", "--kv_cache_gib=1", f"--prompt_gdro={args.gdro}",
                 f"--rollout_gdro={args.gdro}", f"--steps={args.steps}", f"--prompts_per_step={args.prompts}", f"--n_rollouts={args.rollouts}", "--updates_per_step=1",
                 "--max_prompt_len=32", f"--max_response_len={args.tokens}", "--kl_coef=0", "--lr=1e-6", "--save_every=100000", f"--out_dir={folder}/run"])
     with open(os.path.join(folder, "run", "metrics.jsonl")) as file:

@@ -7,13 +7,27 @@ from types import SimpleNamespace
 import pyarrow
 import pyarrow.parquet
 import pytest
-from make_files import benchmark_rows, dapo_rows, tiny_qwen3, write_benchmarks, write_jsonl
+from make_files import (
+    benchmark_rows,
+    dapo_rows,
+    tiny_qwen3,
+    write_benchmarks,
+    write_jsonl,
+)
 
 from answers import string_match
 from configurator import UsageError
 from data import DATASETS, HUB, Gated, load_problems, load_set, read_rows
 from reward import Grader
-from worlds.problems import ARITH, LETTERS, Problem, arith, arith_trace, letters, rewritten
+from worlds.problems import (
+    ARITH,
+    LETTERS,
+    Problem,
+    arith,
+    arith_trace,
+    letters,
+    rewritten,
+)
 
 
 def settings(**changes):

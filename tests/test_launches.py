@@ -17,7 +17,8 @@ import torch.distributed as dist
 from bench import budget as bench
 from budget import BESIDES, GIB, H100, H200, phases
 from configurator import parse
-from model import Group, load_policy
+from model import load_policy
+from ranks import Group
 from train import Config
 
 RECIPES = sorted(glob.glob(os.path.join(bench.ROOT, "config", "qwen3_*.py")))
