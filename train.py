@@ -199,7 +199,7 @@ def sample_step(number, training, classifier, cfg):
     index = prompts_of_step(cfg.seed, number, cfg.prompts_per_step, len(training.problems))
     problems = [training.problems[i] for i in index]
     uids = [problem.uid for problem in problems]
-    unseen = np.mean([uid not in classifier.prompts for uid in uids])
+    unseen = np.mean([uid not in classifier.row for uid in uids])
     return Step(number, problems, [training.prompt_ids[i] for i in index], uids,
                 classifier.bins(uids), classifier.success_rate(uids), unseen, np.ones(len(uids)))
 
@@ -273,9 +273,9 @@ def update_policy(policy, optimizer, updates, step, cfg, group, gradient_gate):
     grad_norms = []
     for update in updates:
         for micro in update:
-            logp, entropy = policy(micro.input_ids, micro.mask)  # [T]
+            logp, token_entropy = policy(micro.input_ids, micro.mask)  # [T]
             if micro.old is None:  # the policy is still the one that sampled: the ratio is 1
-                micro.old, micro.entropy = logp.detach(), entropy
+                micro.old, micro.entropy = logp.detach(), token_entropy
             weight = micro.spread(per_token)
             if cfg.tis_cap:  # the engine sampled, with probabilities that are not quite these
                 weight = weight * (micro.old - micro.engine).exp().clamp(max=cfg.tis_cap)
