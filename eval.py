@@ -35,7 +35,7 @@ class SharedConfig:
     """The knobs that training and evaluation share."""
     # model and engine
     model: str = knob("worlds/arith")  # folder of Hugging Face files, or a hub id; in training also
-    #   the frozen reference of the KL term; for eval.py also a checkpoint (out/run/ckpt/step_000100)
+    #   the frozen reference of the KL term; for eval.py also a checkpoint, out/run/ckpt/step_000100
     engine: str = knob("auto", one_of=("auto", "torch", "vllm"))  # auto: vllm on GPUs, torch
     #   (plain PyTorch sampling) on CPUs
     kv_cache_gib: float = knob(4.0, 1e-3, 1e3, resume="rounding")  # vllm: GiB of key-value cache

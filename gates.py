@@ -67,8 +67,8 @@ def check_rollouts(rollouts, most, vocabulary):
     for r in rollouts:
         ids = np.array(r.response_ids)
         logprobs = np.array(r.engine_logprobs)
-        possible = 0 < len(ids) == len(logprobs) <= most
-        possible = possible and 0 <= ids.min() and ids.max() < vocabulary
+        possible = len(ids) == len(logprobs) and 1 <= len(ids) <= most
+        possible = possible and ids.min() >= 0 and ids.max() < vocabulary
         # a probability may round to a little more than 1
         possible = possible and np.isfinite(logprobs).all() and logprobs.max() < 1e-3
         if not possible:
@@ -126,11 +126,12 @@ class GradientGate:
 class SuccessWatch:
     """Says it once when nothing can be learned, since that may still change by itself."""
 
-    def __init__(self):
+    def __init__(self, group):
+        self.group = group
         self.steps_without = 0
 
     def see(self, step):
         self.steps_without = 0 if step.correct.any() else self.steps_without + 1
-        if self.steps_without == 5:
+        if self.steps_without == 5 and self.group.master:
             tqdm.write("warning: no rollout was right in five steps, so every advantage is 0 and "
                        "nothing is learned: look at samples.jsonl")

@@ -6,12 +6,11 @@ $ torchrun --nproc_per_node=2 train.py config/arith_gdro.py     # over ranks: GP
 $ python train.py --help                                    # every knob
 """
 # GRPO, and: (1) prompts carry an online difficulty bin; (2) Prompt-GDRO multiplies the advantages
-# by a weight of the bin; (3) Rollout-GDRO moves rollouts between prompts by their bins, with the mean
-# fixed. With both off this is plain GRPO, to the bit.
+# by a weight of the bin; (3) Rollout-GDRO moves rollouts between prompts by their bins, with the
+# mean fixed. With both off this is plain GRPO, to the bit.
 #
 # Shapes: P prompts a step, N = P * n_rollouts rollouts, T response tokens of a micro-batch (flat,
 # without padding), B bins.
-import dataclasses
 import sys
 from dataclasses import dataclass
 
@@ -19,40 +18,20 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+import gates
 import gdro
 from batch import plan_updates
-from budget import BESIDES, phases
 from checkpoint import RunFolder
 from configurator import UsageError, configure, knob, refuse
-from data import fingerprint, load_set, said
-from eval import (
-    SharedConfig,
-    evaluate,
-    load_eval_sets,
-    make_engine,
-    make_graders,
-    table,
-)
-from gates import (
-    GradientGate,
-    SuccessWatch,
-    check_agreement,
-    check_mismatch,
-    check_rollouts,
-    check_untruncated,
-)
-from gdro import (
-    DifficultyClassifier,
-    PromptGDRO,
-    RolloutGDRO,
-    bin_means,
-    prompt_signals,
-)
+from data import fingerprint, load_set
+from eval import SharedConfig, evaluate, load_eval_sets, make_engine, make_graders
+from gdro import DifficultyClassifier, PromptGDRO, RolloutGDRO, bin_means, prompt_signals
 from model import load_policy, save_hf, unsharded
+from progress import log_evaluation, log_step, print_result, print_start
 from ranks import Group
 from reward import VERDICTS, close_graders, grade, source_fingerprint
 from rollout import Sampling, generate_share, seed_of
-from runlog import SECRET, Clock, Stop, Tracker, peak_mib, used_mib, without_secrets
+from runlog import SECRET, Clock, Stop, Tracker, used_mib
 
 # What `preset` sets, before config files and the command line. paper: as printed; reference: as the
 # authors' launch scripts run.
@@ -184,6 +163,11 @@ class Step:
     correct: np.ndarray = None        # [P] right rollouts
     signals: dict = None              # name -> [P] what an adversary may react to
 
+    def seeds(self, seed):
+        """One for each rollout, a list a prompt: generation is a function of run and step."""
+        return [[seed_of(seed, self.number, i, j) for j in range(n)]
+                for i, n in enumerate(self.counts)]
+
     def take(self, rollouts):
         """Keep all graded rollouts of the step, and what is known of each as an array."""
         self.rollouts = rollouts
@@ -291,7 +275,7 @@ def update_policy(policy, optimizer, updates, step, cfg, group, gradient_gate):
                 sums[name] += micro.sums(value).sum() / tokens
         if not grad_norms:  # nothing is learned yet: are engine and trainer one policy?
             entropy, mismatch = compare_with_engine(updates, tokens, group)
-            check_mismatch(mismatch)
+            gates.check_mismatch(mismatch)
         norm = unsharded(torch.nn.utils.clip_grad_norm_(policy.parameters(), cfg.grad_clip))
         grad_norms.append(norm.item())
         if gradient_gate.passes(grad_norms[-1], step):
@@ -355,27 +339,20 @@ def train(cfg, stop, group):
     engine = make_engine(cfg, group)
     optimizer = torch.optim.AdamW(policy.parameters(), lr=cfg.lr, weight_decay=cfg.weight_decay,
                                   fused=group.device == "cuda")
-    classifier, prompt_gdro, rollout_gdro = make_controllers(cfg)
-    state = {"classifier": classifier}  # all that the loop keeps, but the weights
-    if cfg.prompt_gdro:
-        state["prompt_gdro"] = prompt_gdro
-    if cfg.rollout_gdro:
-        state["rollout_gdro"] = rollout_gdro
+    state = make_controllers(cfg)  # all that the loop keeps, but the weights
+    classifier = state["classifier"]
+    prompt_gdro = state.get("prompt_gdro")  # None: off
+    rollout_gdro = state.get("rollout_gdro")
     tracker = Tracker(cfg, group)
     run = RunFolder(cfg, group, fingerprints(cfg, training, eval_sets))
     start = run.load(policy, optimizer, state) if run.checkpoint else 0
     run.begin(start, cfg.steps)
     tracker.start()
     if group.master:
-        print_start(cfg, training, eval_sets, policy, group)
-        if run.checkpoint:
-            print(f"resumed from {run.checkpoint}: {start} steps done")
-        if start >= cfg.steps:
-            print(f"nothing to do: {cfg.out_dir} has its {cfg.steps} steps; raise --steps to go "
-                  "on, or delete the folder to start afresh")
-    gradient_gate = GradientGate(run, most=3)
-    success_watch = SuccessWatch()
-    sampling = check_untruncated(Sampling(cfg.max_response_len, cfg.temperature))
+        print_start(cfg, PRESETS, training, eval_sets, policy, group, run.checkpoint, start)
+    gradient_gate = gates.GradientGate(run, most=3)
+    success_watch = gates.SuccessWatch(group)
+    sampling = gates.check_untruncated(Sampling(cfg.max_response_len, cfg.temperature))
     vocabulary = policy.hf.config.get_text_config().vocab_size
 
     def evaluate_now(done):
@@ -399,16 +376,14 @@ def train(cfg, stop, group):
 
         # ---------- 2 allocate: rollouts of each prompt, P * n_rollouts in all ----------
         step.counts = np.full(cfg.prompts_per_step, cfg.n_rollouts)
-        if cfg.rollout_gdro:
+        if rollout_gdro:
             step.counts = rollout_gdro.allocate(step.bins, step.success_rate)
 
         # ---------- 3 generate: with the policy as it is now ----------
-        check_agreement(group, number, step.uids, step.counts)
+        gates.check_agreement(group, number, step.uids, step.counts)
         engine.sync(policy.named_tensors())
         clock.lap("sync")
-        seeds = [[seed_of(cfg.seed, number, i, j) for j in range(n)]
-                 for i, n in enumerate(step.counts)]
-        rollouts = generate_share(engine, step.prompts, seeds, sampling, group)
+        rollouts = generate_share(engine, step.prompts, step.seeds(cfg.seed), sampling, group)
         memory = used_mib(group, "generate")
         engine.sleep()
         clock.lap("generate")
@@ -416,12 +391,12 @@ def train(cfg, stop, group):
         # ---------- 4 grade: a rank its own, as soon as it has them; then all ranks hold all ------
         grade(graders[training.reward], rollouts, step.problems)
         step.take(group.gather(rollouts))
-        check_rollouts(step.rollouts, cfg.max_response_len, vocabulary)
+        gates.check_rollouts(step.rollouts, cfg.max_response_len, vocabulary)
         clock.lap("grade")
 
         # ---------- 5 advantages: inside each rollout group; the adversary's weight of its bin ----
         step.advantages = group_advantages(step.prompt_id, step.rewards, cfg.adv_clip)
-        if cfg.prompt_gdro:
+        if prompt_gdro:
             step.weights = prompt_gdro.weights(step.bins, step.success_rate)
 
         # ---------- 6 update: old log-probabilities, then an optimizer step for some prompts each -
@@ -437,16 +412,15 @@ def train(cfg, stop, group):
         classifier.observe(step.uids, step.correct, step.counts)
         step.signals = prompt_signals(step.correct, step.counts,
                                       classifier.success_rate(step.uids), stats["prompt_loss"])
-        if cfg.prompt_gdro:
+        if prompt_gdro:
             prompt_gdro.update(step.bins, step.signals[cfg.prompt_signal])
-        if cfg.rollout_gdro:
+        if rollout_gdro:
             rollout_gdro.update(step.bins, step.counts, step.signals[cfg.arm_signal])
-        if group.master:
-            success_watch.see(step)
+        success_watch.see(step)
         clock.lap("feedback")
 
         # ---------- 8 log, evaluate, checkpoint ----------
-        price = rollout_gdro.price if cfg.rollout_gdro else 0.0
+        price = rollout_gdro.price if rollout_gdro else 0.0
         metrics = metrics_of_step(step, stats, price, cfg.n_bins)
         log_step(step, metrics, clock, memory, run, tracker, bar, cfg.samples_every)
         asked = group.sum([stop.asked])[0] > 0
@@ -480,18 +454,18 @@ def load_data(cfg, tokenizer, group):
 
 
 def make_controllers(cfg):
-    """(classifier, Prompt-GDRO, Rollout-GDRO); an adversary that is off is made and not used."""
-    classifier = DifficultyClassifier(cfg.n_bins, cfg.bin_passk, cfg.history, cfg.hysteresis,
-                                      cfg.difficulty, cfg.unseen)
-    prompt_gdro = rollout_gdro = None
+    """The classifier, and the adversaries that are on, by name."""
+    made = {"classifier": DifficultyClassifier(cfg.n_bins, cfg.bin_passk, cfg.history,
+                                               cfg.hysteresis, cfg.difficulty, cfg.unseen)}
     if cfg.prompt_gdro:
-        prompt_gdro = PromptGDRO(cfg.n_bins, cfg.prompt_eta, cfg.gamma, cfg.prompt_ema,
-                                 cfg.prompt_weight_max, cfg.prompt_normalize, cfg.prompt_per_share)
+        made["prompt_gdro"] = PromptGDRO(
+            cfg.n_bins, cfg.prompt_eta, cfg.gamma, cfg.prompt_ema, cfg.prompt_weight_max,
+            cfg.prompt_normalize, cfg.prompt_per_share)
     if cfg.rollout_gdro:
-        rollout_gdro = RolloutGDRO(cfg.n_bins, cfg.n_rollouts, cfg.n_min, cfg.n_max,
-                                   cfg.rollout_rule, cfg.rollout_utility, cfg.arm_eta, cfg.gamma,
-                                   cfg.arm_ema)
-    return classifier, prompt_gdro, rollout_gdro
+        made["rollout_gdro"] = RolloutGDRO(
+            cfg.n_bins, cfg.n_rollouts, cfg.n_min, cfg.n_max, cfg.rollout_rule,
+            cfg.rollout_utility, cfg.arm_eta, cfg.gamma, cfg.arm_ema)
+    return made
 
 
 def fingerprints(cfg, training, eval_sets):
@@ -501,101 +475,6 @@ def fingerprints(cfg, training, eval_sets):
     for name, data in eval_sets.items():
         found[f"evaluation set {SECRET.sub('***', name)}"] = fingerprint(data.problems)
     return found
-
-
-# ---------- what is written and printed ----------
-
-def log_evaluation(done, results, run, tracker):
-    """Write an evaluation down -> its score, by which the best model is chosen: mean@n, averaged
-    over the sets (NaN without sets)."""
-    scores = []
-    for name, result in results.items():
-        run.append("eval.jsonl", {"step": done, "set": name} | result)
-        shown = {key: value for key, value in result.items() if np.ndim(value) == 0
-                 and key.startswith(("mean@", "pass@", "worst_group/"))}
-        scores.append(next(value for key, value in shown.items() if key.startswith("mean@")))
-        tracker.log(done, {f"eval/{name}/{key}": value for key, value in shown.items()})
-        if run.group.master:
-            numbers = "  ".join(f"{key} {value:.3f}" for key, value in shown.items())
-            tqdm.write(f"step {done}: {name}  {numbers}")
-    return float(np.mean(scores)) if scores else float("nan")
-
-
-def log_step(step, metrics, clock, memory, run, tracker, bar, samples_every):
-    """Write a step down: metrics, every `samples_every` steps two full samples, the bar."""
-    seconds = clock.seconds()
-    seconds["time/tokens_per_s"] = int(step.lengths.sum()) / seconds["time/step"]
-    peak = {"mem/peak_mib": peak_mib(memory)}
-    run.append("metrics.jsonl", metrics | seconds | memory | peak)
-    scalars = {name: value for name, value in metrics.items() if np.ndim(value) == 0}
-    tracker.log(step.number, scalars | seconds)
-    if step.number % samples_every == 0:
-        for i in (0, len(step.rollouts) - 1):
-            r = step.rollouts[i]
-            problem = step.problems[r.prompt_id]
-            run.append("samples.jsonl", {
-                "step": step.number, "uid": problem.uid, "prompt": problem.prompt,
-                "response": r.text, "answer": problem.answer, "reward": r.reward,
-                "verdict": r.verdict, "advantage": step.advantages[i], "finished": r.finished,
-                "bin": step.bins[r.prompt_id]})
-    bar.set_postfix_str(f"reward {metrics['reward/prompt_mean']:+.3f}  "
-                        f"pass rate {metrics['pass_rate']:.2f}  "
-                        f"rollouts {step.counts.min()}-{step.counts.max()}  "
-                        f"{seconds['time/tokens_per_s']:,.0f} tokens/s", refresh=False)
-
-
-def print_start(cfg, training, eval_sets, policy, group):
-    """What runs, on what, and the arithmetic of a step as an identity."""
-    knobs = without_secrets(cfg)
-    changed = [f"{f.name}={knobs[f.name]!r}" for f in dataclasses.fields(cfg)
-               if getattr(cfg, f.name) != f.default]
-    print(f"knobs that differ from their defaults (all are in {cfg.out_dir}/config.json): "
-          + ", ".join(changed))
-    if cfg.preset:
-        wanted = PRESETS[cfg.preset].items()
-        used = [f"{key}={value!r}" + ("" if getattr(cfg, key) == value else
-                                      f" (here {getattr(cfg, key)!r})") for key, value in wanted]
-        print(f"preset {cfg.preset}: {', '.join(used)}")
-    size = sum(p.numel() for p in policy.parameters())
-    ranks = f"{group.world} {group.device} rank{'s' * (group.world > 1)}"
-    print(f"model: {size:,} parameters over {ranks}")
-    if group.device == "cuda" or size > 1e8:
-        shape = policy.hf.config.get_text_config()
-        for gpus in sorted({1, 8, group.shards}):
-            needed = phases(size, shape, cfg, gpus)
-            listed = ", ".join(f"{phase} {gib:.0f}" for phase, gib in needed.items())
-            on = f"with {gpus} GPU{'s' * (gpus > 1)} a host"
-            print(f"memory a GPU {on}, estimated, GiB: {listed} (and {BESIDES:g} besides)")
-    sets = [("training", cfg.dataset, training)]
-    sets += [("evaluation", name, data) for name, data in eval_sets.items()]
-    for use, name, data in sets:
-        left_out = f" (left out: {said(data.left_out)})" if data.left_out else ""
-        print(f"{use}: {len(data.problems):,} problems of {name}, graded by {data.reward}"
-              + left_out)
-    print(f"first prompt: {training.problems[0].prompt!r}")
-    P, n, u = cfg.prompts_per_step, cfg.n_rollouts, cfg.updates_per_step
-    between = f"{cfg.n_min} to {cfg.n_max} each, " if cfg.rollout_gdro else ""
-    epochs = cfg.steps * P / len(training.problems)
-    print(f"step: {P} prompts x {n} rollouts ({between}mean exact) = {P * n} sequences = {u} "
-          f"updates of {P // u} prompts, over {group.world} rank{'s' * (group.world > 1)}; "
-          f"{cfg.steps} steps = {epochs:.1f} epochs = {cfg.steps * P * n:,} rollouts")
-    if (cfg.prompt_gdro or cfg.rollout_gdro) and epochs <= 1 and cfg.unseen == "neutral":
-        print("note: this is less than an epoch, so no prompt comes twice, none ever has a bin, "
-              "and the adversaries do nothing: more steps or fewer problems")
-
-
-def print_result(cfg, records, best):
-    """Before and after, for every evaluation set."""
-    for name in dict.fromkeys(record["set"] for record in records):
-        of_set = [record for record in records if record["set"] == name]
-        first, last = of_set[0], of_set[-1]
-        print(f"\n{name}, {last['questions']} questions x {cfg.eval_samples} samples, "
-              "95 % intervals over questions")
-        print("\n".join(table({f"step {r['step']}": r for r in (first, last)})))
-    if best["step"]:
-        print(f"\nbest: {cfg.out_dir}/best, of step {best['step']}", end="")
-    print(f"\nmodel: {cfg.out_dir}/hf    log: {cfg.out_dir}/metrics.jsonl    "
-          f"figures: python plot.py {cfg.out_dir}")
 
 
 def main(argv=None):

@@ -1,0 +1,111 @@
+"""What a run says while it goes: the start, every step, every evaluation, the result."""
+import dataclasses
+
+import numpy as np
+from tqdm import tqdm
+
+from budget import BESIDES, phases
+from data import said
+from eval import table
+from runlog import peak_mib, without_secrets
+
+
+def log_evaluation(done, results, run, tracker):
+    """Write an evaluation down -> its score, by which the best model is chosen: mean@n, averaged
+    over the sets (NaN without sets)."""
+    scores = []
+    for name, result in results.items():
+        run.append("eval.jsonl", {"step": done, "set": name} | result)
+        shown = {key: value for key, value in result.items() if np.ndim(value) == 0
+                 and key.startswith(("mean@", "pass@", "worst_group/"))}
+        scores.append(next(value for key, value in shown.items() if key.startswith("mean@")))
+        tracker.log(done, {f"eval/{name}/{key}": value for key, value in shown.items()})
+        if run.group.master:
+            numbers = "  ".join(f"{key} {value:.3f}" for key, value in shown.items())
+            tqdm.write(f"step {done}: {name}  {numbers}")
+    return float(np.mean(scores)) if scores else float("nan")
+
+
+def log_step(step, metrics, clock, memory, run, tracker, bar, samples_every):
+    """Write a step down: metrics, every `samples_every` steps two full samples, the bar."""
+    seconds = clock.seconds()
+    seconds["time/tokens_per_s"] = int(step.lengths.sum()) / seconds["time/step"]
+    peak = {"mem/peak_mib": peak_mib(memory)}
+    run.append("metrics.jsonl", metrics | seconds | memory | peak)
+    scalars = {name: value for name, value in metrics.items() if np.ndim(value) == 0}
+    tracker.log(step.number, scalars | seconds)
+    if step.number % samples_every == 0:
+        for i in (0, len(step.rollouts) - 1):
+            r = step.rollouts[i]
+            problem = step.problems[r.prompt_id]
+            run.append("samples.jsonl", {
+                "step": step.number, "uid": problem.uid, "prompt": problem.prompt,
+                "response": r.text, "answer": problem.answer, "reward": r.reward,
+                "verdict": r.verdict, "advantage": step.advantages[i], "finished": r.finished,
+                "bin": step.bins[r.prompt_id]})
+    bar.set_postfix_str(f"reward {metrics['reward/prompt_mean']:+.3f}  "
+                        f"pass rate {metrics['pass_rate']:.2f}  "
+                        f"rollouts {step.counts.min()}-{step.counts.max()}  "
+                        f"{seconds['time/tokens_per_s']:,.0f} tokens/s", refresh=False)
+
+
+def print_start(cfg, presets, training, eval_sets, policy, group, checkpoint, start):
+    """What runs, on what, from where, and the arithmetic of a step as an identity."""
+    knobs = without_secrets(cfg)
+    changed = [f"{f.name}={knobs[f.name]!r}" for f in dataclasses.fields(cfg)
+               if getattr(cfg, f.name) != f.default]
+    print(f"knobs that differ from their defaults (all are in {cfg.out_dir}/config.json): "
+          + ", ".join(changed))
+    if cfg.preset:
+        wanted = presets[cfg.preset].items()
+        used = [f"{key}={value!r}" + ("" if getattr(cfg, key) == value else
+                                      f" (here {getattr(cfg, key)!r})") for key, value in wanted]
+        print(f"preset {cfg.preset}: {', '.join(used)}")
+    size = sum(p.numel() for p in policy.parameters())
+    ranks = f"{group.world} {group.device} rank{'s' * (group.world > 1)}"
+    print(f"model: {size:,} parameters over {ranks}")
+    if group.device == "cuda" or size > 1e8:
+        print_memory(size, policy.hf.config.get_text_config(), cfg, group)
+    sets = [("training", cfg.dataset, training)]
+    sets += [("evaluation", name, data) for name, data in eval_sets.items()]
+    for use, name, data in sets:
+        left_out = f" (left out: {said(data.left_out)})" if data.left_out else ""
+        print(f"{use}: {len(data.problems):,} problems of {name}, graded by {data.reward}"
+              + left_out)
+    print(f"first prompt: {training.problems[0].prompt!r}")
+    P, n, u = cfg.prompts_per_step, cfg.n_rollouts, cfg.updates_per_step
+    between = f"{cfg.n_min} to {cfg.n_max} each, " if cfg.rollout_gdro else ""
+    epochs = cfg.steps * P / len(training.problems)
+    print(f"step: {P} prompts x {n} rollouts ({between}mean exact) = {P * n} sequences = {u} "
+          f"updates of {P // u} prompts, over {group.world} rank{'s' * (group.world > 1)}; "
+          f"{cfg.steps} steps = {epochs:.1f} epochs = {cfg.steps * P * n:,} rollouts")
+    if (cfg.prompt_gdro or cfg.rollout_gdro) and epochs <= 1 and cfg.unseen == "neutral":
+        print("note: this is less than an epoch, so no prompt comes twice, none ever has a bin, "
+              "and the adversaries do nothing: more steps or fewer problems")
+    if checkpoint:
+        print(f"resumed from {checkpoint}: {start} steps done")
+    if start >= cfg.steps:
+        print(f"nothing to do: {cfg.out_dir} has its {cfg.steps} steps; raise --steps to go on, or "
+              "delete the folder to start afresh")
+
+
+def print_memory(size, shape, cfg, group):
+    for gpus in sorted({1, 8, group.shards}):
+        needed = phases(size, shape, cfg, gpus)
+        listed = ", ".join(f"{phase} {gib:.0f}" for phase, gib in needed.items())
+        on = f"with {gpus} GPU{'s' * (gpus > 1)} a host"
+        print(f"memory a GPU {on}, estimated, GiB: {listed} (and {BESIDES:g} besides)")
+
+
+def print_result(cfg, records, best):
+    """Before and after, for every evaluation set."""
+    for name in dict.fromkeys(record["set"] for record in records):
+        of_set = [record for record in records if record["set"] == name]
+        first, last = of_set[0], of_set[-1]
+        print(f"\n{name}, {last['questions']} questions x {cfg.eval_samples} samples, "
+              "95 % intervals over questions")
+        print("\n".join(table({f"step {r['step']}": r for r in (first, last)})))
+    if best["step"]:
+        print(f"\nbest: {cfg.out_dir}/best, of step {best['step']}", end="")
+    print(f"\nmodel: {cfg.out_dir}/hf    log: {cfg.out_dir}/metrics.jsonl    "
+          f"figures: python plot.py {cfg.out_dir}")
