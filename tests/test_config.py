@@ -82,7 +82,7 @@ def test_a_preset_comes_before_files_and_the_command_line(tmp_path):
     assert (cfg.history, cfg.prompt_eta, cfg.prompt_signal, cfg.preset) == (9, 1.5, "surrogate", "paper")
 
 
-@pytest.mark.parametrize("config_class, files", [(Config, ["train.py", "eval.py", "model.py", "ranks.py", "rollout.py", "batch.py", "checkpoint.py", "runlog.py", "data.py"]), (EvalConfig, ["eval.py", "model.py", "ranks.py", "rollout.py", "data.py"])])
+@pytest.mark.parametrize("config_class, files", [(Config, ["train.py", "eval.py", "model.py", "gates.py", "progress.py", "ranks.py", "rollout.py", "batch.py", "checkpoint.py", "runlog.py", "data.py"]), (EvalConfig, ["eval.py", "model.py", "ranks.py", "rollout.py", "data.py"])])
 def test_every_knob_is_read_somewhere(config_class, files):
     source = "".join(open(file).read() for file in files)
     unread = [f.name for f in dataclasses.fields(config_class) if not re.search(rf"cfg\.{f.name}\b", source)]

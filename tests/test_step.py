@@ -30,7 +30,7 @@ def test_a_step_equals_its_dense_recomputation(tmp_path, monkeypatch, loss_agg, 
 
     monkeypatch.setattr(TorchEngine, "generate", noisy)
     monkeypatch.setattr(train, "prompt_signals", listen)
-    monkeypatch.setattr(train, "check_mismatch", lambda mismatch: None)
+    monkeypatch.setattr(train.gates, "check_mismatch", lambda mismatch: None)
     monkeypatch.setattr(train.PromptGDRO, "weights", lambda self, bins, success_rate: WEIGHTS)
     monkeypatch.setattr(train.RolloutGDRO, "allocate", lambda self, bins, success_rate: COUNTS)
     train.main(["--eval_sets=", "--prompts_per_step=8", "--steps=1", f"--lr={lr}", "--prompt_gdro=true", "--rollout_gdro=true", f"--loss_agg={loss_agg}",

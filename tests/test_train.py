@@ -19,7 +19,7 @@ import checkpoint
 import runlog
 import train
 from checkpoint import RunFolder
-from gates import check_mismatch, untruncated
+from gates import check_mismatch, check_untruncated
 from model import load_policy
 from ranks import Group
 from rollout import Sampling
@@ -531,8 +531,8 @@ def test_weights_in_several_files_resume_alike(tmp_path, monkeypatch):
 def test_truncated_training_samples_are_refused():
     for sampling in (Sampling(9, top_p=0.9), Sampling(9, top_k=20)):
         with pytest.raises(RuntimeError, match="must not be truncated"):
-            untruncated(sampling)
-    assert untruncated(Sampling(9, temperature=0.7)).temperature == 0.7
+            check_untruncated(sampling)
+    assert check_untruncated(Sampling(9, temperature=0.7)).temperature == 0.7
 
 
 def test_an_engine_with_other_weights_is_caught(tmp_path, monkeypatch):
