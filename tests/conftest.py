@@ -3,7 +3,9 @@ import sys
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")  # claims are about the CPU, also where there is a GPU
+os.environ.setdefault(
+    "CUDA_VISIBLE_DEVICES", ""
+)  # claims are about the CPU, also where there is a GPU
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 sys.path.insert(0, ROOT)
 

@@ -1,4 +1,6 @@
-"""What several ranks compute, for test_ranks.py to compare with one process. Started by torchrun: rank_checks.py CHECK OUT.pt"""
+"""What several ranks compute, for test_ranks.py to compare with one process. Started by torchrun:
+rank_checks.py CHECK OUT.pt"""
+
 import os
 import sys
 import time
@@ -13,7 +15,7 @@ import rollout
 import train
 from batch import plan_updates
 from gates import check_agreement
-from model import full, load_policy, save_hf
+from model import load_policy, plain_name, save_hf, unsharded
 from ranks import Group
 from rollout import Rollout
 from train import Config, group_advantages, grpo_loss, token_weights
@@ -21,7 +23,8 @@ from worlds.problems import arith
 
 
 def resident(group):
-    """Whether every weight is a shard after a forward pass without a backward pass, in a model that is only read and in one that is trained."""
+    """Whether every weight is a shard after a forward pass without a backward pass, in a model that
+    is only read and in one that is trained."""
     found = {}
     for name, trainable in (("reference", False), ("policy", True)):
         policy, _ = load_policy("worlds/arith", group, trainable=trainable)
@@ -33,7 +36,8 @@ def resident(group):
 
 
 def broken():
-    """A whole run in which rank 1 raises amid its third update, where closing the process group would wait for ranks that wait for this one, as NCCL does."""
+    """A whole run in which rank 1 raises amid its third update, where closing the process group
+    would wait for ranks that wait for this one, as NCCL does."""
     calls, loss = [], train.grpo_loss
 
     def raises(*arguments):
@@ -44,31 +48,73 @@ def broken():
         return loss(*arguments)
 
     train.grpo_loss = raises
-    train.main(["--prompts_per_step=16", "--eval_sets=", "--steps=4", f"--out_dir={sys.argv[2]}.run"])
+    train.main(
+        ["--prompts_per_step=16", "--eval_sets=", "--steps=4", f"--out_dir={sys.argv[2]}.run"]
+    )
 
 
-def gradient(group, model=os.environ.get("MODELS", "worlds/arith")):
-    """Loss and gradient of one update on eight rollouts of two prompts, cut as group.world and `batch.plan_micro_batches` say."""
+def gradient(group, model=""):
+    """Loss and gradient of one update on eight rollouts of two prompts, cut as group.world and
+    `batch.plan_micro_batches` say."""
+    model = model or os.environ.get("MODELS", "worlds/arith")
     rng = np.random.default_rng(0)
-    rollouts = [Rollout(i // 4, i % 4, [13, 3, 4, 5, 2], rng.integers(3, 13, 1 + i).tolist(), [-1.0] * (1 + i), True, "", reward=(-1.0) ** i) for i in range(8)]
+    rollouts = [
+        Rollout(
+            i // 4,
+            i % 4,
+            [13, 3, 4, 5, 2],
+            rng.integers(3, 13, 1 + i).tolist(),
+            [-1.0] * (1 + i),
+            True,
+            "",
+            reward=(-1.0) ** i,
+        )
+        for i in range(8)
+    ]
     cfg = Config(prompts_per_step=2, updates_per_step=1, kl_coef=0.1, tokens_per_micro_batch=30)
-    ids, lengths = np.array([r.prompt_id for r in rollouts]), np.array([len(r.response_ids) for r in rollouts])
-    advantages, per_token = group_advantages(ids, [r.reward for r in rollouts], 5.0), token_weights(ids, lengths, cfg)
+    ids, lengths = (
+        np.array([r.prompt_id for r in rollouts]),
+        np.array([len(r.response_ids) for r in rollouts]),
+    )
+    advantages, per_token = (
+        group_advantages(ids, [r.reward for r in rollouts], 5.0),
+        token_weights(ids, lengths, cfg),
+    )
     policy, _ = load_policy(model, group, checkpointing=group.world > 1)
-    [micros] = plan_updates(rollouts, 2, 1, cfg.tokens_per_micro_batch, "cpu", group.rank, group.world)
+    [micros] = plan_updates(
+        rollouts, 2, 1, cfg.tokens_per_micro_batch, "cpu", group.rank, group.world
+    )
     total, statistics = 0.0, np.zeros(8)
     for micro in micros:
         with torch.no_grad():
             old = policy(micro.input_ids, micro.mask)[0] + 0.1
         logp, _ = policy(micro.input_ids, micro.mask)
-        loss, stats = grpo_loss(logp, old, old - 0.2, micro.spread(advantages), micro.spread(np.ones(8)), micro.spread(per_token), cfg)
+        loss, stats = grpo_loss(
+            logp,
+            old,
+            old - 0.2,
+            micro.spread(advantages),
+            micro.spread(np.ones(8)),
+            micro.spread(per_token),
+            cfg,
+        )
         (loss * group.world).backward()
         total += loss.item()
         statistics[micro.index] += micro.sums(stats["token_loss"])
-    gradients = {name.replace("_checkpoint_wrapped_module.", ""): full(p.grad) for name, p in policy.named_parameters()}
-    norm = full(torch.nn.utils.clip_grad_norm_(policy.parameters(), 1e9)).item()
-    return {"loss": group.sum([total])[0], "statistics": group.sum(statistics), "gradients": gradients, "norm": norm, "micros": len(micros), "mesh": tuple(group.mesh.shape) if group.mesh else (),
-            "own": [sum(len(m.index) for m in micros if not m.idle)]}
+    gradients = {
+        plain_name(name): unsharded(p.grad)
+        for name, p in policy.named_parameters()
+    }
+    norm = unsharded(torch.nn.utils.clip_grad_norm_(policy.parameters(), 1e9)).item()
+    return {
+        "loss": group.sum([total])[0],
+        "statistics": group.sum(statistics),
+        "gradients": gradients,
+        "norm": norm,
+        "micros": len(micros),
+        "mesh": tuple(group.mesh.shape) if group.mesh else (),
+        "own": [sum(len(m.index) for m in micros if not m.idle)],
+    }
 
 
 def uneven(group):
@@ -88,9 +134,20 @@ def disagree(group):
 def listening(group):
     """Addresses on which any rank's process listens, as /proc writes them."""
     with open("/proc/net/tcp") as four, open("/proc/net/tcp6") as six:
-        sockets = {line.split()[9]: line.split()[1].split(":")[0] for line in four.readlines()[1:] + six.readlines()[1:] if line.split()[3] == "0A"}
-    links = [os.readlink(f"/proc/self/fd/{number}") for number in os.listdir("/proc/self/fd") if os.path.lexists(f"/proc/self/fd/{number}")]
-    return {"addresses": group.gather([sockets[link[8:-1]] for link in links if link[8:-1] in sockets]), "interface": os.environ.get("GLOO_SOCKET_IFNAME")}
+        sockets = {
+            line.split()[9]: line.split()[1].split(":")[0]
+            for line in four.readlines()[1:] + six.readlines()[1:]
+            if line.split()[3] == "0A"
+        }
+    links = [
+        os.readlink(f"/proc/self/fd/{number}")
+        for number in os.listdir("/proc/self/fd")
+        if os.path.lexists(f"/proc/self/fd/{number}")
+    ]
+    return {
+        "addresses": group.gather([sockets[link[8:-1]] for link in links if link[8:-1] in sockets]),
+        "interface": os.environ.get("GLOO_SOCKET_IFNAME"),
+    }
 
 
 def export(group):
@@ -102,15 +159,21 @@ def export(group):
         mask = torch.tensor([[False] * 4 + [True] * 6])
         with torch.no_grad():
             logp, _ = policy(ids, mask)
-        found[path] = {"names": [(name, tuple(tensor.shape)) for name, tensor in policy.named_tensors()], "logp": logp,
-                       "sharded": all(hasattr(p, "full_tensor") for p in policy.parameters())}
+        found[path] = {
+            "names": [(name, tuple(tensor.shape)) for name, tensor in policy.named_tensors()],
+            "logp": logp,
+            "sharded": all(hasattr(p, "full_tensor") for p in policy.parameters()),
+        }
         save_hf(policy, tokenizer, path + "_exported", group)
     return found
 
 
 def sync(group):
-    """The sync gate on each rank's vLLM, with the sharded policy of the folder MODELS -> the names that arrived."""
-    engine = evaluation.make_engine(Config(model=os.environ["MODELS"], engine="vllm", kv_cache_gib=0.0625), group)
+    """The sync gate on each rank's vLLM, with the sharded policy of the folder MODELS -> the names
+    that arrived."""
+    engine = evaluation.make_engine(
+        Config(model=os.environ["MODELS"], engine="vllm", kv_cache_gib=0.0625), group
+    )
     policy, _ = load_policy(os.environ["MODELS"], group)
     engine.sync(policy.named_tensors())
     return sorted(engine.names)
@@ -118,17 +181,30 @@ def sync(group):
 
 def crowded(group):
     """vLLM on the folder MODELS with a cache too small for all that it is given at once."""
-    engine = rollout.VLLMEngine(os.environ["MODELS"], max_num_seqs=16, max_model_len=400, kv_cache_gib=float(os.environ["CACHE_GIB"]))
+    engine = rollout.VLLMEngine(
+        os.environ["MODELS"],
+        max_num_seqs=16,
+        max_model_len=400,
+        kv_cache_gib=float(os.environ["CACHE_GIB"]),
+    )
     engine.stop_ids = []
-    engine.generate([[13, 3, 4, 5, 2]] * 16, [[i] for i in range(16)], rollout.Sampling(350), "generate")
+    engine.generate(
+        [[13, 3, 4, 5, 2]] * 16, [[i] for i in range(16)], rollout.Sampling(350), "generate"
+    )
 
 
 def greedy(group):
     """prompt -> greedy response ids of vLLM on the folder MODELS, loaded from its files."""
-    engine = evaluation.make_engine(Config(model=os.environ["MODELS"], engine="vllm", kv_cache_gib=0.0625), group)
+    engine = evaluation.make_engine(
+        Config(model=os.environ["MODELS"], engine="vllm", kv_cache_gib=0.0625), group
+    )
     texts = [p.prompt for p in arith("eval")[::40]]
-    rollouts = engine.generate([engine.tokenizer(text)["input_ids"] for text in texts], [[0]] * len(texts), rollout.Sampling(12, temperature=0))
-    return {text: r.response_ids for text, r in zip(texts, rollouts)}
+    rollouts = engine.generate(
+        [engine.tokenizer(text)["input_ids"] for text in texts],
+        [[0]] * len(texts),
+        rollout.Sampling(12, temperature=0),
+    )
+    return {text: r.response_ids for text, r in zip(texts, rollouts, strict=True)}
 
 
 if __name__ == "__main__":
@@ -137,8 +213,17 @@ if __name__ == "__main__":
     if sys.argv[1] == "broken":
         sys.exit(broken())
     group = Group(Config(collective_timeout=60, dtype=os.environ.get("DTYPE", "auto")))
-    checks = {"gradient": gradient, "uneven": uneven, "disagree": disagree, "listening": listening, "export": export, "greedy": greedy, "sync": sync,
-              "resident": resident, "crowded": crowded}
+    checks = {
+        "gradient": gradient,
+        "uneven": uneven,
+        "disagree": disagree,
+        "listening": listening,
+        "export": export,
+        "greedy": greedy,
+        "sync": sync,
+        "resident": resident,
+        "crowded": crowded,
+    }
     result = checks[sys.argv[1]](group)
     if group.rank == group.world - 1:
         torch.save(result, sys.argv[2])

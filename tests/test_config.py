@@ -1,4 +1,5 @@
 """Claims about configuration: typed, documented, nothing unclear gets through."""
+
 import dataclasses
 import glob
 import re
@@ -23,32 +24,38 @@ def test_later_wins_and_types_are_those_of_the_dataclass(tmp_path):
     assert type(cfg.lr) is float
 
 
-@pytest.mark.parametrize("arguments, message", [
-    (["--lrr=1"], "there is no knob 'lrr'; did you mean 'lr'?"),
-    (["--zzz=1"], "--help lists them all"),
-    (["--steps=1.5"], "steps='1.5' is no int"),
-    (["--prompt_gdro=yes"], "write true or false"),
-    (["--prompt_gdro"], "write it as --prompt_gdro=value"),
-    (["config/none.py"], "config file config/none.py: FileNotFoundError"),
-    (["--difficulty=hard"], "choose one of posterior, any"),
-    (["--steps=0"], "must be at least 1"),
-    (["--lr=nan"], "between 1e-12 and 1e+06"),
-    (["--seed=-1"], "must be at least 0"),
-    (["--eval_top_p=0"], "between 1e-06 and 1"),
-    (["--device=gpu"], "choose one of auto, cpu, cuda"),
-    (["--prompt_weight_max=0.5"], "must be at least 1"),
-    (["--rollout_gdro=true", "--rollout_rule=exp3p", "--arm_signal=variance", "--n_min=1"], "needs n_min of at least 2"),
-    (["--gamma=1.5"], "between 0 and 1"),
-    (["--updates_per_step=3"], "multiple of updates_per_step=3"),
-    (["--n_rollouts=25", "--rollout_gdro=true"], "between n_min=1 and n_max=24"),
-    (["--n_rollouts=2", "--rollout_gdro=true", "--n_min=3"], "between n_min=3 and n_max=24"),
-    (["--n_rollouts=1"], "must be at least 2"),
-    (["--tokens_per_micro_batch=20"], "must hold one sequence: at least max_prompt_len"),
-    (["--preset=papers"], "choose one of paper, reference, or leave it empty"),
-    (["--rollout_gdro=true", "--unseen=hardest"], "has no success rate to give rollouts by"),
-    (["--grade_timeout=0"], "between 0.1 and 3600"),
-    (["--eval_passk=9"], "cannot be estimated from eval_samples=8"),
-])
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["--lrr=1"], "there is no knob 'lrr'; did you mean 'lr'?"),
+        (["--zzz=1"], "--help lists them all"),
+        (["--steps=1.5"], "steps='1.5' is no int"),
+        (["--prompt_gdro=yes"], "write true or false"),
+        (["--prompt_gdro"], "write it as --prompt_gdro=value"),
+        (["config/none.py"], "config file config/none.py: FileNotFoundError"),
+        (["--difficulty=hard"], "choose one of posterior, any"),
+        (["--steps=0"], "must be at least 1"),
+        (["--lr=nan"], "between 1e-12 and 1e+06"),
+        (["--seed=-1"], "must be at least 0"),
+        (["--eval_top_p=0"], "between 1e-06 and 1"),
+        (["--device=gpu"], "choose one of auto, cpu, cuda"),
+        (["--prompt_weight_max=0.5"], "must be at least 1"),
+        (
+            ["--rollout_gdro=true", "--rollout_rule=exp3p", "--arm_signal=variance", "--n_min=1"],
+            "needs n_min of at least 2",
+        ),
+        (["--gamma=1.5"], "between 0 and 1"),
+        (["--updates_per_step=3"], "multiple of updates_per_step=3"),
+        (["--n_rollouts=25", "--rollout_gdro=true"], "between n_min=1 and n_max=24"),
+        (["--n_rollouts=2", "--rollout_gdro=true", "--n_min=3"], "between n_min=3 and n_max=24"),
+        (["--n_rollouts=1"], "must be at least 2"),
+        (["--tokens_per_micro_batch=20"], "must hold one sequence: at least max_prompt_len"),
+        (["--preset=papers"], "choose one of paper, reference, or leave it empty"),
+        (["--rollout_gdro=true", "--unseen=hardest"], "has no success rate to give rollouts by"),
+        (["--grade_timeout=0"], "between 0.1 and 3600"),
+        (["--eval_passk=9"], "cannot be estimated from eval_samples=8"),
+    ],
+)
 def test_mistakes_stop_with_one_line_and_status_2(arguments, message, capsys):
     with pytest.raises(SystemExit) as stop:
         configure(Config, arguments, "")
@@ -56,9 +63,16 @@ def test_mistakes_stop_with_one_line_and_status_2(arguments, message, capsys):
     assert stop.value.code == 2 and message in error and error.count("\n") == 1
 
 
-@pytest.mark.parametrize("text, message", [
-    ("lrr = 1", "did you mean 'lr'"), ("lr = '1e-4'", "is no float"), ("steps = True", "is no int"), ("steps = ", "SyntaxError"), ("import os", "no knob 'os'"),
-])
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ("lrr = 1", "did you mean 'lr'"),
+        ("lr = '1e-4'", "is no float"),
+        ("steps = True", "is no int"),
+        ("steps = ", "SyntaxError"),
+        ("import os", "no knob 'os'"),
+    ],
+)
 def test_mistakes_in_files_name_the_file(text, message, tmp_path):
     path = write(tmp_path / "bad.py", text)
     with pytest.raises(ValueError, match=message) as error:
@@ -79,13 +93,43 @@ def test_every_knob_has_a_comment_and_help_prints_it(config_class, capsys):
 def test_a_preset_comes_before_files_and_the_command_line(tmp_path):
     path = write(tmp_path / "a.py", "history = 9\n")
     cfg = parse(Config, [path, "--prompt_eta=1.5", "--preset=paper"])
-    assert (cfg.history, cfg.prompt_eta, cfg.prompt_signal, cfg.preset) == (9, 1.5, "surrogate", "paper")
+    assert (cfg.history, cfg.prompt_eta, cfg.prompt_signal, cfg.preset) == (
+        9,
+        1.5,
+        "surrogate",
+        "paper",
+    )
 
 
-@pytest.mark.parametrize("config_class, files", [(Config, ["train.py", "eval.py", "model.py", "gates.py", "progress.py", "ranks.py", "rollout.py", "batch.py", "checkpoint.py", "runlog.py", "data.py"]), (EvalConfig, ["eval.py", "model.py", "ranks.py", "rollout.py", "data.py"])])
+@pytest.mark.parametrize(
+    "config_class, files",
+    [
+        (
+            Config,
+            [
+                "train.py",
+                "eval.py",
+                "model.py",
+                "gates.py",
+                "progress.py",
+                "ranks.py",
+                "rollout.py",
+                "batch.py",
+                "checkpoint.py",
+                "runlog.py",
+                "data.py",
+            ],
+        ),
+        (EvalConfig, ["eval.py", "model.py", "ranks.py", "rollout.py", "data.py"]),
+    ],
+)
 def test_every_knob_is_read_somewhere(config_class, files):
     source = "".join(open(file).read() for file in files)
-    unread = [f.name for f in dataclasses.fields(config_class) if not re.search(rf"cfg\.{f.name}\b", source)]
+    unread = [
+        f.name
+        for f in dataclasses.fields(config_class)
+        if not re.search(rf"cfg\.{f.name}\b", source)
+    ]
     assert unread == []
 
 
@@ -100,9 +144,16 @@ def test_shipped_configs_parse_and_are_short():
         parse(EvalConfig if file.startswith("config/eval_") else Config, [file])
         lines = open(file).read().splitlines()
         assert len(lines) <= 25 and lines[0].startswith("#")
-    assert len({parse(Config, [file]).out_dir for file in files if not file.startswith("config/eval_")}) == len(files) - 1
+    assert (
+        len(
+            {parse(Config, [file]).out_dir for file in files if not file.startswith("config/eval_")}
+        )
+        == len(files) - 1
+    )
 
 
 def test_knobs_of_training_and_evaluation_agree():
     training = {f.name: f.default for f in dataclasses.fields(Config)}
-    assert all(training[f.name] == f.default for f in dataclasses.fields(EvalConfig) if f.name in training)
+    assert all(
+        training[f.name] == f.default for f in dataclasses.fields(EvalConfig) if f.name in training
+    )

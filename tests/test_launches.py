@@ -1,5 +1,6 @@
 """Claim: a config's memory is known before a GPU is rented: what each phase needs, where it fits,
 and that a start materialises no more than a shard. Models of the real sizes are of fake tensors."""
+
 import dataclasses
 import glob
 import itertools
@@ -97,8 +98,11 @@ def test_the_kept_result_of_the_tracker_is_within_5_percent_of_the_arithmetic():
         assert sum(row["parts"].values()) == pytest.approx(row["gib"], abs=0.01)
 
 
-OTHER_SETTINGS = [{}, {"activation_checkpointing": False},
-                  {"tokens_per_micro_batch": 8192, "kl_coef": 0.0}]
+OTHER_SETTINGS = [
+    {},
+    {"activation_checkpointing": False},
+    {"tokens_per_micro_batch": 8192, "kl_coef": 0.0},
+]
 
 
 @pytest.mark.slow

@@ -1,4 +1,6 @@
-"""Claim: every config of the paper's experiment runs as it is, on a tiny model and small local files; only sizes are changed."""
+"""Claim: every config of the paper's experiment runs as it is, on a tiny model and small local
+files; only sizes are changed."""
+
 import glob
 import json
 import os
@@ -12,42 +14,132 @@ from train import PRESETS, Config, main
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 RECIPES = sorted(glob.glob(os.path.join(ROOT, "config", "qwen3_*.py")))
-SIZES = ["--steps=2", "--prompts_per_step=8", "--max_prompt_len=200", "--max_response_len=12", "--tokens_per_micro_batch=1000", "--kv_cache_gib=0.0625"]
+SIZES = [
+    "--steps=2",
+    "--prompts_per_step=8",
+    "--max_prompt_len=200",
+    "--max_response_len=12",
+    "--tokens_per_micro_batch=1000",
+    "--kv_cache_gib=0.0625",
+]
 
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory):
     folder = tmp_path_factory.mktemp("files")
     write_benchmarks(folder / "problems")
-    return {"folder": folder, "model": tiny_qwen3(folder / "model"), "dataset": write_jsonl(folder / "dapo_like.jsonl", dapo_rows(40))}
+    return {
+        "folder": folder,
+        "model": tiny_qwen3(folder / "model"),
+        "dataset": write_jsonl(folder / "dapo_like.jsonl", dapo_rows(40)),
+    }
 
 
 def test_there_are_twelve_and_they_state_the_papers_settings():
     assert len(RECIPES) == 12
     for path in RECIPES:
         cfg, size, arm = parse(Config, [path]), *os.path.basename(path)[:-3].split("_", 2)[1:]
-        assert cfg.model == f"Qwen/Qwen3-{ {'1p7b': '1.7B', '4b': '4B', '8b': '8B'}[size]}-Base" and cfg.out_dir == "out/" + os.path.basename(path)[:-3]
-        assert (cfg.prompt_gdro, cfg.rollout_gdro) == {"grpo": (False, False), "prompt_gdro": (True, False), "rollout_gdro": (False, True), "gdro": (True, True)}[arm]
-        assert (cfg.dataset, cfg.prompts_per_step, cfg.updates_per_step, cfg.steps, cfg.n_rollouts) == ("dapo", 256, 2, 1000, 4)
-        assert (cfg.max_prompt_len, cfg.max_response_len, cfg.lr, cfg.kl_coef, cfg.grad_clip, cfg.adv_clip) == (3200, 4096, 1e-6, 0.001, 1.0, 5.0)
-        assert (cfg.clip_low, cfg.clip_high, cfg.temperature, cfg.eval_samples, cfg.eval_temperature, cfg.eval_top_p, cfg.eval_top_k, cfg.eval_every) == (0.2, 0.28, 1.0, 8, 0.6, 0.8, 20, 50)
-        assert (cfg.n_bins, cfg.n_min, cfg.n_max, cfg.gamma, cfg.prompt_weight_max) == (10, 2, 12, 0.01, 15)
+        assert (
+            cfg.model == f"Qwen/Qwen3-{ {'1p7b': '1.7B', '4b': '4B', '8b': '8B'}[size] }-Base"
+            and cfg.out_dir == "out/" + os.path.basename(path)[:-3]
+        )
+        assert (cfg.prompt_gdro, cfg.rollout_gdro) == {
+            "grpo": (False, False),
+            "prompt_gdro": (True, False),
+            "rollout_gdro": (False, True),
+            "gdro": (True, True),
+        }[arm]
+        assert (
+            cfg.dataset,
+            cfg.prompts_per_step,
+            cfg.updates_per_step,
+            cfg.steps,
+            cfg.n_rollouts,
+        ) == ("dapo", 256, 2, 1000, 4)
+        assert (
+            cfg.max_prompt_len,
+            cfg.max_response_len,
+            cfg.lr,
+            cfg.kl_coef,
+            cfg.grad_clip,
+            cfg.adv_clip,
+        ) == (3200, 4096, 1e-6, 0.001, 1.0, 5.0)
+        assert (
+            cfg.clip_low,
+            cfg.clip_high,
+            cfg.temperature,
+            cfg.eval_samples,
+            cfg.eval_temperature,
+            cfg.eval_top_p,
+            cfg.eval_top_k,
+            cfg.eval_every,
+        ) == (0.2, 0.28, 1.0, 8, 0.6, 0.8, 20, 50)
+        assert (cfg.n_bins, cfg.n_min, cfg.n_max, cfg.gamma, cfg.prompt_weight_max) == (
+            10,
+            2,
+            12,
+            0.01,
+            15,
+        )
         first = open(path).readline()
-        assert first.startswith("# ") and "8 GPUs of 80 GB" in first and "hours (estimated)" in first and "the paper has" in first
-        assert parse(Config, [path]) == parse(Config, [path.replace(arm, "grpo"), f"--prompt_gdro={cfg.prompt_gdro}", f"--rollout_gdro={cfg.rollout_gdro}", f"--out_dir={cfg.out_dir}"])
+        assert (
+            first.startswith("# ")
+            and "8 GPUs of 80 GB" in first
+            and "hours (estimated)" in first
+            and "the paper has" in first
+        )
+        assert parse(Config, [path]) == parse(
+            Config,
+            [
+                path.replace(arm, "grpo"),
+                f"--prompt_gdro={cfg.prompt_gdro}",
+                f"--rollout_gdro={cfg.rollout_gdro}",
+                f"--out_dir={cfg.out_dir}",
+            ],
+        )
 
 
-@pytest.mark.parametrize("path", [pytest.param(path, id=os.path.basename(path)[:-3], marks=[] if path.endswith("1p7b_gdro.py") else pytest.mark.slow) for path in RECIPES])
+@pytest.mark.parametrize(
+    "path",
+    [
+        pytest.param(
+            path,
+            id=os.path.basename(path)[:-3],
+            marks=[] if path.endswith("1p7b_gdro.py") else pytest.mark.slow,
+        )
+        for path in RECIPES
+    ],
+)
 def test_two_steps_end_to_end(path, files, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(files["folder"])
-    main([path, f"--model={files['model']}", f"--dataset={files['dataset']}", f"--out_dir={tmp_path}/run", *SIZES])
+    main(
+        [
+            path,
+            f"--model={files['model']}",
+            f"--dataset={files['dataset']}",
+            f"--out_dir={tmp_path}/run",
+            *SIZES,
+        ]
+    )
     records = [json.loads(line) for line in open(tmp_path / "run" / "eval.jsonl")]
-    assert [(r["step"], r["set"]) for r in records] == [(step, name) for step in (0, 2) for name in "math500,aime24,aime25,amc23,minerva,olympiad,gpqa".split(",")]
+    assert [(r["step"], r["set"]) for r in records] == [
+        (step, name)
+        for step in (0, 2)
+        for name in ["math500", "aime24", "aime25", "amc23", "minerva", "olympiad", "gpqa"]
+    ]
     metrics = [json.loads(line) for line in open(tmp_path / "run" / "metrics.jsonl")]
-    assert [m["rollouts/total"] for m in metrics] == [32, 32] and all(m["mismatch"] < 1e-4 and m["verdict/right"] + m["verdict/wrong"] + m["verdict/no_answer"] == 1 for m in metrics)
+    assert [m["rollouts/total"] for m in metrics] == [32, 32] and all(
+        m["mismatch"] < 1e-4
+        and m["verdict/right"] + m["verdict/wrong"] + m["verdict/no_answer"] == 1
+        for m in metrics
+    )
     sample = json.loads(open(tmp_path / "run" / "samples.jsonl").readline())
-    assert sample["prompt"].endswith("\nLet's think step by step and output the final answer within \\boxed{}.") and sample["verdict"] in ("wrong", "no_answer")
-    assert os.path.exists(tmp_path / "run" / "hf" / "model.safetensors") and os.path.exists(tmp_path / "run" / "best" / "model.safetensors")
+    assert sample["prompt"].endswith(
+        "\nLet's think step by step and output the final answer within \\boxed{}."
+    ) and sample["verdict"] in ("wrong", "no_answer")
+    assert os.path.exists(tmp_path / "run" / "hf" / "model.safetensors") and os.path.exists(
+        tmp_path / "run" / "best" / "model.safetensors"
+    )
     printed = capsys.readouterr().out
     assert "40 problems of " in printed and "graded by math" in printed and "best:" in printed
 
@@ -57,10 +149,24 @@ def test_presets_run_and_can_be_overridden(preset, tmp_path):
     arguments = [f"--preset={preset}", "--prompt_gdro=true", "--rollout_gdro=true", "--history=7"]
     cfg = parse(Config, arguments)
     assert {key: getattr(cfg, key) for key in PRESETS[preset]} == PRESETS[preset] | {"history": 7}
-    assert all(getattr(Config(), key) != value for key, value in PRESETS[preset].items() if (preset, key) not in {("reference", "prompt_normalize"), ("reference", "loss_agg")})
-    main([*arguments, "--steps=3", "--eval_sets=", "--prompts_per_step=256", f"--out_dir={tmp_path}/run"])
+    assert all(
+        getattr(Config(), key) != value
+        for key, value in PRESETS[preset].items()
+        if (preset, key) not in {("reference", "prompt_normalize"), ("reference", "loss_agg")}
+    )
+    main(
+        [
+            *arguments,
+            "--steps=3",
+            "--eval_sets=",
+            "--prompts_per_step=256",
+            f"--out_dir={tmp_path}/run",
+        ]
+    )
     first, *_ = [json.loads(line) for line in open(tmp_path / "run" / "metrics.jsonl")]
-    assert first["bins/share"][0] == 1.0 and first["unseen"] == 1.0  # never visited, and in the hardest bin all the same
+    assert (
+        first["bins/share"][0] == 1.0 and first["unseen"] == 1.0
+    )  # never visited, and in the hardest bin all the same
 
 
 def test_the_memory_arithmetic_adds_up():
