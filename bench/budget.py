@@ -2,12 +2,14 @@
 Memory and hours of the Qwen3 configs, by arithmetic: what to rent, before anything is run.
 $ python bench/budget.py
 $ python bench/budget.py --response=2000 --gpus=16      # other assumptions
-$ python bench/budget.py --scaling                      # 1.7B to 32B parameters on 1, 8 and 64 GPUs: the table of docs/scaling.md
+$ python bench/budget.py --scaling      # 1.7B to 32B on 1, 8 and 64 GPUs: docs/scaling.md's table
 $ python bench/budget.py --tracked --json=memory.json   # the update itself, on fake tensors
 $ python bench/budget.py --read=bench/results/memory.json
-Memory is what train.py prints at its start. Hours are an estimate, not a measurement: decoding is bound by reading the weights, and the longest
-response sets the pace; the update by arithmetic at a share of the peak. Expect to be wrong by a factor of up to two.
+Memory is what train.py prints at its start. Hours are an estimate, not a measurement: decoding is
+bound by reading the weights, and the longest response sets the pace; the update by arithmetic at a
+share of the peak. Expect to be wrong by a factor of up to two.
 """
+
 import argparse
 import dataclasses
 import glob
@@ -28,7 +30,8 @@ from model import Policy, shard
 from ranks import Group
 from train import Config, grpo_loss
 
-SHAPES = {  # layers, width, inner width, heads, tied head; 8 key-value heads of 128 and 151,936 tokens each
+# layers, width, inner width, heads, tied head; 8 key-value heads of 128 and 151,936 tokens each
+SHAPES = {
     "Qwen/Qwen3-1.7B-Base": (28, 2048, 6144, 16, True),
     "Qwen/Qwen3-4B-Base": (36, 2560, 9728, 32, True),
     "Qwen/Qwen3-8B-Base": (36, 4096, 12288, 32, False),
@@ -44,9 +47,16 @@ def shape_of(model, layers=None):
     from transformers import Qwen3Config
 
     its_layers, width, inner, heads, tied = SHAPES[model]
-    return Qwen3Config(vocab_size=151_936, hidden_size=width, intermediate_size=inner,
-                       num_hidden_layers=layers or its_layers, num_attention_heads=heads,
-                       num_key_value_heads=8, head_dim=128, tie_word_embeddings=tied)
+    return Qwen3Config(
+        vocab_size=151_936,
+        hidden_size=width,
+        intermediate_size=inner,
+        num_hidden_layers=layers or its_layers,
+        num_attention_heads=heads,
+        num_key_value_heads=8,
+        head_dim=128,
+        tie_word_embeddings=tied,
+    )
 
 
 def parameters_of(model, layers=None):
@@ -60,13 +70,27 @@ def parameters_of(model, layers=None):
 
 def hours(cfg, parameters, args, gpus):
     """Estimated hours of a whole run."""
-    decode = cfg.max_response_len * (2 * parameters / (args.bandwidth * 1e12) + args.overhead / 1000)  # seconds: the longest response, a token at a time
+    decode = cfg.max_response_len * (
+        2 * parameters / (args.bandwidth * 1e12) + args.overhead / 1000
+    )  # seconds: the longest response, a token at a time
     sequences = cfg.prompts_per_step * cfg.n_rollouts
     waves = -(-sequences // (gpus * cfg.max_num_seqs))
-    # old log-probabilities of all but the first update, reference, forward and backward, recomputation
-    passes = 2 * (1 - 1 / cfg.updates_per_step) + 2 * (cfg.kl_coef > 0) + 6 + 2 * cfg.activation_checkpointing
-    update = passes * parameters * sequences * (args.prompt + args.response) / (gpus * args.flops * 1e12)
-    evaluation = (cfg.steps // cfg.eval_every + 1) * -(-EVAL_QUESTIONS * cfg.eval_samples // (gpus * cfg.max_num_seqs)) * decode
+    # old log-probabilities of all but the first update, reference, forward and backward,
+    # recomputation
+    passes = (
+        2 * (1 - 1 / cfg.updates_per_step)
+        + 2 * (cfg.kl_coef > 0)
+        + 6
+        + 2 * cfg.activation_checkpointing
+    )
+    update = (
+        passes * parameters * sequences * (args.prompt + args.response) / (gpus * args.flops * 1e12)
+    )
+    evaluation = (
+        (cfg.steps // cfg.eval_every + 1)
+        * -(-EVAL_QUESTIONS * cfg.eval_samples // (gpus * cfg.max_num_seqs))
+        * decode
+    )
     return (cfg.steps * (waves * decode + update) + evaluation) / 3600
 
 
@@ -132,6 +156,7 @@ def tracked(model, gpus, layers=None, cfg=None):
             group = Group(cfg)
         fake = FakeTensorMode(allow_non_fake_inputs=True)  # the mesh has real ones
         with patch(look, lambda positions: None), fake:
+
             def sharded(dtype, trainable):
                 hf = AutoModelForCausalLM.from_config(shape_of(model, layers), dtype=dtype).eval()
                 policy = Policy(hf, cfg.temperature, cfg.float32_head).requires_grad_(trainable)
@@ -205,8 +230,10 @@ def print_tracked(kept, sizes):
 
 def print_scaling(sizes, args):
     cfg = config_of("Qwen/Qwen3-8B-Base")
-    print("| model | GPUs | GiB a GPU: engine start / generate / update "
-          "| hours for 1,000 steps | fits 80 GB | fits 141 GB |\n|---|---|---|---|---|---|")
+    print(
+        "| model | GPUs | GiB a GPU: engine start / generate / update "
+        "| hours for 1,000 steps | fits 80 GB | fits 141 GB |\n|---|---|---|---|---|---|"
+    )
     for model, (parameters, shape) in sizes.items():
         for gpus in (1, 8, 64):
             of_host = parameters, shape, cfg, min(gpus, 8)
@@ -228,10 +255,12 @@ def print_configs(sizes, args):
     widths = (14, 7, 17, 15, 7, 8, 8, 8, 8)
 
     def line(name, cells):
-        return f"{name:<30}" + "".join(f"{cell:>{width}}" for cell, width in zip(cells, widths))
+        return f"{name:<30}" + "".join(f"{cell:>{width}}" for cell, width in zip(cells, widths, strict=True))
 
-    print(line("config", columns) + "   (GiB a GPU: engine start / generate / update; the number "
-          f"of GPUs from which it fits, and with a cache of {SMALL_CACHE:g} GiB)")
+    print(
+        line("config", columns) + "   (GiB a GPU: engine start / generate / update; the number "
+        f"of GPUs from which it fits, and with a cache of {SMALL_CACHE:g} GiB)"
+    )
     for path in sorted(glob.glob(os.path.join(ROOT, "config", "qwen3_*.py"))):
         cfg = parse(Config, [path])
         parameters, shape = sizes[cfg.model]
@@ -244,13 +273,25 @@ def print_configs(sizes, args):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for name, default, says in (("prompt", 150, "tokens of a prompt, on average"), ("response", 1000, "tokens of a response, on average"),
-                                ("bandwidth", 1.7, "TB/s of memory that decoding reaches (half of an H100's)"), ("overhead", 6.0, "milliseconds a decoded token besides"),
-                                ("flops", 350.0, "TFLOP/s that the update reaches (a third of an H100's)")):
-        parser.add_argument(f"--{name}", type=type(default), default=default, help=f"{says}; {default}")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    for name, default, says in (
+        ("prompt", 150, "tokens of a prompt, on average"),
+        ("response", 1000, "tokens of a response, on average"),
+        ("bandwidth", 1.7, "TB/s of memory that decoding reaches (half of an H100's)"),
+        ("overhead", 6.0, "milliseconds a decoded token besides"),
+        ("flops", 350.0, "TFLOP/s that the update reaches (a third of an H100's)"),
+    ):
+        parser.add_argument(
+            f"--{name}", type=type(default), default=default, help=f"{says}; {default}"
+        )
     parser.add_argument("--gpus", default="", help="GPUs, 8; with --tracked a list, 1,8")
-    parser.add_argument("--scaling", action="store_true", help="other sizes and numbers of GPUs, eight a host, with the settings of qwen3_8b_grpo.py")
+    parser.add_argument(
+        "--scaling",
+        action="store_true",
+        help="other sizes and numbers of GPUs, eight a host, with the settings of qwen3_8b_grpo.py",
+    )
     parser.add_argument("--tracked", action="store_true", help="the update on fake tensors")
     parser.add_argument("--models", default="1.7b,4b,8b", help="with --tracked; 1.7b,4b,8b")
     parser.add_argument("--json", default="", help="with --tracked: keep the result in this file")

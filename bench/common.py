@@ -47,7 +47,8 @@ def random_qwen3(path, layers=4, width=128, vocabulary=2048, dtype="float32", in
 
 
 def peak_mib(device, reset=False):
-    """Peak memory of this process in MiB since the last reset: the GPU's, or resident (Linux resets it on request)."""
+    """Peak memory of this process in MiB since the last reset: the GPU's, or resident (Linux resets
+    it on request)."""
     import torch
 
     if reset and device == "cuda":

@@ -292,8 +292,9 @@ def steps_part(bench):
     number = 3 if bench.args.quick or bench.args.trial else 5
     run, error = bench.train("steps", bench.size, number, limit=420)
     if run["start"]:
-        built = ", ".join(f"{name} {seconds:.0f}" for name, (_, seconds) in
-                          zip(("policy", "reference", "engine"), run["built"]))
+        names = ("policy", "reference", "engine")
+        built = ", ".join(f"{name} {seconds:.0f}"
+                          for name, (_, seconds) in zip(names, run["built"], strict=True))
         bench.verdict("start: until the first step", f"{run['start']:.0f} s ({built})")
     steps = run["steps"]
     if steps:
@@ -438,7 +439,10 @@ def head_part(bench):
     if error:
         raise error
     before = bench.figures.get("steps", {}).get("steps")
-    mean = lambda steps: f"{np.mean([step['mismatch'] for step in steps]):.5f}"
+
+    def mean(steps):
+        return f"{np.mean([step['mismatch'] for step in steps]):.5f}"
+
     off = mean(before) if before else "not known, for want of steps"
     bench.verdict("float32_head: mismatch", f"on {mean(run['steps'])}, off {off}")
 
@@ -537,7 +541,8 @@ def run_part(bench, part):
 
 
 def write_report(bench):
-    counts = {s: sum(l["status"] == s for l in bench.lines) for s in ("pass", "fail", "skip")}
+    statuses = [line["status"] for line in bench.lines]
+    counts = {status: statuses.count(status) for status in ("pass", "fail", "skip")}
     report = {"counts": counts, "lines": bench.lines, "machine": bench.machine,
               "size": bench.size, "arguments": vars(bench.args), "train": bench.extra,
               "seconds": time.monotonic() - bench.begun, "figures": bench.figures}
