@@ -39,6 +39,7 @@ class Policy(torch.nn.Module):
         input_ids [B, S] are right-padded: causal attention never looks at padding from the left, so
         no mask is needed. response_mask [B, S] is True on response tokens. -> two float32 tensors
         [T], T response tokens, row after row; entropy carries no gradient."""
+        # the head is left out here: its output would be [B, S, V], gigabytes of float32
         hidden = self.hf.base_model(input_ids=input_ids, use_cache=False).last_hidden_state
         predicts = response_mask[:, 1:]  # the hidden state at t - 1 predicts token t
         hidden = hidden[:, :-1][predicts]  # [T, D]
@@ -52,6 +53,7 @@ class Policy(torch.nn.Module):
         """(name, full tensor) of every weight under its Hugging Face name; tied weights come under
         each of their names, as engines want. Sharded weights are gathered one at a time: a
         collective, so every rank must run the iterator to its end."""
+        # not named_parameters, which leaves a tied head out: the engine's would be stale
         for name, tensor in self.state_dict().items():
             yield name.removeprefix("hf."), unsharded(tensor)
 
@@ -115,7 +117,8 @@ class TokenLogprobs(torch.autograd.Function):
         for entries, inside, column in blocks(len(weight), targets, ctx.block):
             d_logits = scaled_logits(hidden, weight, bias, ctx.temperature, entries,
                                      ctx.float32_head)
-            # the gradient of a log-probability is one-hot - p
+            # the gradient of a log-probability by the logits is one-hot - p: p is made in place
+            # from the logits, and 1 is added at the target
             d_logits.sub_(logz[:, None]).exp_().mul_(-grad[:, None])
             d_logits.scatter_add_(-1, column, (grad * inside)[:, None])
             d_logits = d_logits.to(hidden.dtype)
@@ -206,6 +209,7 @@ def load_policy(path, group, temperature=1.0, trainable=True, checkpointing=Fals
         return tokenizer, hf.config
 
     tokenizer, config = group.on_master(read)
+    # one process without a group: the model that was read is the policy
     if group.mesh is None:
         policy = Policy(hf, temperature, float32_head)
         shard(policy, group, checkpointing)
@@ -213,7 +217,8 @@ def load_policy(path, group, temperature=1.0, trainable=True, checkpointing=Fals
 
     from transformers import AutoModelForCausalLM
 
-    with torch.device("meta"):  # no memory yet
+    # ranks: shapes first, cut into shards, and only then memory for what is kept here
+    with torch.device("meta"):
         empty = AutoModelForCausalLM.from_config(config, dtype=dtype)
     policy = Policy(empty.eval(), temperature, float32_head).requires_grad_(trainable)
     shard(policy, group, checkpointing)
@@ -226,6 +231,7 @@ def load_policy(path, group, temperature=1.0, trainable=True, checkpointing=Fals
         buffers = dict(hf.named_buffers())
     options = StateDictOptions(full_state_dict=True, broadcast_from_rank0=True)
     set_model_state_dict(policy, weights, options=options)
+    # to_empty left garbage in the buffers, and no state dict mends it
     for name, buffer in empty.named_buffers():
         if group.master:
             buffer.copy_(buffers[plain_name(name)])
@@ -246,6 +252,7 @@ def shard(policy, group, checkpointing):
     precision = MixedPrecisionPolicy()
     if group.dtype != torch.float32:
         precision = MixedPrecisionPolicy(param_dtype=group.dtype, reduce_dtype=torch.float32)
+    # a layer is gathered when it runs and freed after it: memory for one at a time
     for layer in layers:
         fully_shard(layer, mesh=group.mesh, mp_policy=precision)
     # PyTorch leaves the root gathered after its forward pass, for the backward pass to come: a
@@ -272,6 +279,7 @@ def check_head(hf, path):
 def save_hf(policy, tokenizer, path, group, note=None):
     """Write the policy as Hugging Face files (transformers and vLLM load them), and `note` as
     evaluation.json beside them. The folder appears only when complete."""
+    # a collective: all ranks give their shards, the master gets the whole
     options = StateDictOptions(full_state_dict=True, cpu_offload=True)
     weights = get_model_state_dict(policy, options=options)
     if group.master:
@@ -283,6 +291,7 @@ def save_hf(policy, tokenizer, path, group, note=None):
         if note:
             with open(os.path.join(beside, "evaluation.json"), "w") as file:
                 json.dump(note, file)
+        # a reader sees the old folder or the new one, complete
         shutil.rmtree(path, ignore_errors=True)
         os.rename(beside, path)
     group.barrier()

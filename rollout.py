@@ -86,6 +86,7 @@ def generate_share(engine, prompts, seeds, sampling, group, progress="generate")
     """Sample over all ranks -> this rank's rollouts. The step's rollouts, prompt after prompt, are
     cut into one run of neighbours a rank, so that `group.gather` restores their order: ranks differ
     by at most one rollout, and at most one prompt a border is split."""
+    # rollouts are dealt and not prompts, since some prompts have many more rollouts than others
     order = [(i, j) for i, of_prompt in enumerate(seeds) for j in range(len(of_prompt))]
     begin = len(order) * group.rank // group.world
     end = len(order) * (group.rank + 1) // group.world
@@ -168,6 +169,8 @@ class VLLMEngine(Engine):
         requests = [(i, j) for i in range(len(prompts)) for j in range(len(seeds[i]))]
         if not requests:
             return []
+        # a request a rollout, each with its own seed: children of one request would draw with
+        # neighbouring seeds
         params = [SamplingParams(
             n=1, seed=seeds[i][j], temperature=sampling.temperature, top_p=sampling.top_p,
             top_k=sampling.top_k, min_p=0.0, max_tokens=sampling.max_tokens,
@@ -179,6 +182,7 @@ class VLLMEngine(Engine):
             outputs = self.llm.generate(texts, params, use_tqdm=bar)
         self.warn_of_preemptions(progress)
         rollouts = []
+        # token ids are taken as they were sampled: text that is tokenized again may differ
         for (i, j), output in zip(requests, outputs, strict=True):
             response = output.outputs[0]
             ids = list(response.token_ids)
@@ -200,6 +204,7 @@ class VLLMEngine(Engine):
                        f"kv_cache_gib={self.kv_cache_gib:g} or lower max_num_seqs")
 
     def load(self, named_tensors):
+        # waking in two parts: the cache comes when the memory of the reload is free again
         if self.asleep:
             torch.cuda.empty_cache()  # what the update left cached is the engine's now
             self.llm.wake_up(tags=["weights"])
@@ -213,7 +218,9 @@ class VLLMEngine(Engine):
 
     def sleep(self):
         if self.can_sleep and not self.asleep:
-            self.llm.sleep(level=2)  # discards weights and cache
+            # level 2 discards weights and cache; level 1 would keep the weights in host memory,
+            # but the next sync brings new ones anyway
+            self.llm.sleep(level=2)
             self.asleep = True
 
     # What reaches past vLLM's public methods, written for 0.30: the place to mend for another one.

@@ -153,8 +153,8 @@ class Step:
     bins: np.ndarray                  # [P] difficulty bin; -1 for a prompt never visited
     success_rate: np.ndarray          # [P] the classifier's; NaN for a prompt never visited
     unseen: float                     # share of prompts never visited
+    counts: np.ndarray                # [P] rollouts
     weights: np.ndarray               # [P] what multiplies a prompt's advantages
-    counts: np.ndarray = None         # [P] rollouts
     rollouts: list = None             # [N] neighbours are of one prompt
     prompt_id: np.ndarray = None      # [N] the prompt of each rollout
     lengths: np.ndarray = None        # [N] response tokens
@@ -184,13 +184,16 @@ def sample_step(number, training, classifier, cfg):
     problems = [training.problems[i] for i in index]
     uids = [problem.uid for problem in problems]
     unseen = np.mean([uid not in classifier.row for uid in uids])
+    # without adversaries all prompts have as many rollouts and the same weight
     return Step(number, problems, [training.prompt_ids[i] for i in index], uids,
-                classifier.bins(uids), classifier.success_rate(uids), unseen, np.ones(len(uids)))
+                classifier.bins(uids), classifier.success_rate(uids), unseen,
+                np.full(len(uids), cfg.n_rollouts), np.ones(len(uids)))
 
 
 def prompts_of_step(seed, step, per_step, total):
     """Indices of the step's prompts: a fresh permutation of all `total` every epoch, read on across
     its end -> int array [P]."""
+    # a function of the step alone: a resumed run needs no state of a sampler
     position = step * per_step + np.arange(per_step)
     orders = {epoch: np.random.default_rng([seed, int(epoch)]).permutation(total)
               for epoch in set(position // total)}
@@ -201,7 +204,9 @@ def group_advantages(prompt_ids, rewards, clip):
     """Rewards [N] normalised inside each rollout group, population std, clipped (Eq 3) -> [N].
     A group of one, or of equals, gets 0."""
     rewards = np.asarray(rewards, float)
+    # groups are found by the prompt's id, since they have different sizes
     _, group, count = np.unique(prompt_ids, return_inverse=True, return_counts=True)
+    # `[group]` hands a value of each group back to all of its rollouts
     centred = rewards - (np.bincount(group, rewards) / count)[group]
     std = np.sqrt(np.bincount(group, centred**2) / count)[group]
     return np.clip(centred / (std + 1e-6), -clip, clip)
@@ -213,6 +218,7 @@ def token_weights(prompt_ids, lengths, cfg):
     the response), Eq 7. token: 1 / tokens."""
     prompts = cfg.prompts_per_step // cfg.updates_per_step  # of one update
     if cfg.loss_agg == "token":
+        # a mean over the whole update, never over a micro-batch or a rank, whose sizes differ
         update = prompt_ids // prompts
         return 1 / np.bincount(update, lengths)[update]
     return 1 / (prompts * np.bincount(prompt_ids)[prompt_ids] * lengths)
@@ -301,6 +307,7 @@ def metrics_of_step(step, stats, shadow_price, n_bins):
     """One line of metrics.jsonl, but for times and memory."""
     groups_right = (step.correct == 0, step.correct == step.counts)  # none of them, all of them
     reward = np.bincount(step.prompt_id, step.rewards, minlength=len(step.problems)) / step.counts
+    # a prompt never visited is in no bin
     seen = step.bins[step.bins >= 0]
     metrics = {
         "step": step.number, "loss": stats["loss"], "kl": stats["kl"],
@@ -329,13 +336,11 @@ def metrics_of_step(step, stats, shadow_price, n_bins):
 def train(cfg, stop, group):
     """Run the whole experiment -> the run folder's evaluation records, and which was the best.
     UsageError: the config or an input is wrong and says how."""
+    # three copies of the model: the one that learns, the frozen one of the KL term, the engine's
     policy, tokenizer = load_policy(cfg.model, group, cfg.temperature, True,
                                     cfg.activation_checkpointing, cfg.float32_head)
     training, eval_sets, graders = load_data(cfg, tokenizer, group)
-    reference = None
-    if cfg.kl_coef:
-        reference, _ = load_policy(cfg.model, group, cfg.temperature, trainable=False,
-                                   float32_head=cfg.float32_head)
+    reference = load_reference(cfg, group)
     engine = make_engine(cfg, group)
     optimizer = torch.optim.AdamW(policy.parameters(), lr=cfg.lr, weight_decay=cfg.weight_decay,
                                   fused=group.device == "cuda")
@@ -343,6 +348,7 @@ def train(cfg, stop, group):
     classifier = state["classifier"]
     prompt_gdro = state.get("prompt_gdro")  # None: off
     rollout_gdro = state.get("rollout_gdro")
+    # nothing is written before all inputs were found good
     tracker = Tracker(cfg, group)
     run = RunFolder(cfg, group, fingerprints(cfg, training, eval_sets))
     start = run.load(policy, optimizer, state) if run.checkpoint else 0
@@ -355,6 +361,7 @@ def train(cfg, stop, group):
     sampling = gates.check_untruncated(Sampling(cfg.max_response_len, cfg.temperature))
     vocabulary = policy.hf.config.get_text_config().vocab_size
 
+    # evaluation also chooses the model that is kept in best/
     def evaluate_now(done):
         engine.sync(policy.named_tensors())
         results = evaluate(cfg, engine, graders, eval_sets, group)
@@ -375,7 +382,6 @@ def train(cfg, stop, group):
         step = sample_step(number, training, classifier, cfg)
 
         # ---------- 2 allocate: rollouts of each prompt, P * n_rollouts in all ----------
-        step.counts = np.full(cfg.prompts_per_step, cfg.n_rollouts)
         if rollout_gdro:
             step.counts = rollout_gdro.allocate(step.bins, step.success_rate)
 
@@ -423,6 +429,7 @@ def train(cfg, stop, group):
         price = rollout_gdro.price if rollout_gdro else 0.0
         metrics = metrics_of_step(step, stats, price, cfg.n_bins)
         log_step(step, metrics, clock, memory, run, tracker, bar, cfg.samples_every)
+        # a signal reaches one rank first; all must stop after the same step
         asked = group.sum([stop.asked])[0] > 0
         done = number + 1
         if done % cfg.eval_every == 0 or done == cfg.steps:
@@ -436,6 +443,14 @@ def train(cfg, stop, group):
     bar.close()
     save_hf(policy, tokenizer, run.path("hf"), group)
     return run.read("eval.jsonl"), run.best()
+
+
+def load_reference(cfg, group):
+    """The frozen base model of the KL term; None where that term is off."""
+    if not cfg.kl_coef:
+        return None
+    return load_policy(cfg.model, group, cfg.temperature, trainable=False,
+                       float32_head=cfg.float32_head)[0]
 
 
 def load_data(cfg, tokenizer, group):

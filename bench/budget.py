@@ -255,7 +255,8 @@ def print_configs(sizes, args):
     widths = (14, 7, 17, 15, 7, 8, 8, 8, 8)
 
     def line(name, cells):
-        return f"{name:<30}" + "".join(f"{cell:>{width}}" for cell, width in zip(cells, widths, strict=True))
+        padded = [f"{cell:>{width}}" for cell, width in zip(cells, widths, strict=True)]
+        return f"{name:<30}" + "".join(padded)
 
     print(
         line("config", columns) + "   (GiB a GPU: engine start / generate / update; the number "
