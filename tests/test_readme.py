@@ -145,7 +145,7 @@ def test_the_report_is_the_kept_one(world):
 
 def test_the_figures_can_be_drawn_again(tmp_path):
     with open("Makefile") as file:
-        commands = re.findall(r"^\t\$\(PY\) (plot\.py bench/results.*|plot\.py gains.*)$", file.read(), re.M)
+        commands = re.findall(r"^\t\$\(PY\) (plot\.py bench/results.*|bench/figures\.py .*)$", file.read(), re.M)
     shutil.copytree("bench/results", tmp_path / "bench" / "results", ignore=shutil.ignore_patterns("*.png"))
     for command in commands:
         script, *arguments = command.split()
