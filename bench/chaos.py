@@ -28,7 +28,7 @@ RUN = [
     "--save_every=3",
     "--samples_every=2",
     "--eval_samples=2",
-    "--passk=2",
+    "--eval_passk=2",
     "--device=cpu",
     "--resume=auto",
 ]

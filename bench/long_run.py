@@ -24,7 +24,7 @@ RUN = [
     "--template=bare",
     "--reward=math",
     "--eval_samples=2",
-    "--passk=2",
+    "--eval_passk=2",
     "--device=cpu",
 ]
 
