@@ -1,4 +1,4 @@
-# Both adversaries on Qwen3-1.7B-Base: 8 GPUs of 80 GB, some 13 hours (estimated); the paper has no such run
+# Both adversaries on Qwen3-1.7B-Base: 8 GPUs of 80 GB, some 13 hours (estimated); not in the paper
 out_dir = "out/qwen3_1p7b_gdro"
 model = "Qwen/Qwen3-1.7B-Base"
 dataset = "dapo"

@@ -1,4 +1,4 @@
-# GRPO on Qwen3-1.7B-Base: 8 GPUs of 80 GB, some 13 hours (estimated); the paper has pass@8 50.74
+# GRPO on Qwen3-1.7B-Base: 8 GPUs of 80 GB, some 13 hours (estimated); paper: pass@8 50.74
 out_dir = "out/qwen3_1p7b_grpo"
 model = "Qwen/Qwen3-1.7B-Base"
 dataset = "dapo"

@@ -1,4 +1,4 @@
-# Prompt-GDRO on Qwen3-1.7B-Base: 8 GPUs of 80 GB, some 13 hours (estimated); the paper has pass@8 55.68
+# Prompt-GDRO on Qwen3-1.7B-Base: 8 GPUs of 80 GB, some 13 hours (estimated); paper: pass@8 55.68
 out_dir = "out/qwen3_1p7b_prompt_gdro"
 model = "Qwen/Qwen3-1.7B-Base"
 dataset = "dapo"

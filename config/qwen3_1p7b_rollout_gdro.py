@@ -1,4 +1,4 @@
-# Rollout-GDRO on Qwen3-1.7B-Base: 8 GPUs of 80 GB, some 13 hours (estimated); the paper has pass@8 56.14
+# Rollout-GDRO on Qwen3-1.7B-Base: 8 GPUs of 80 GB, some 13 hours (estimated); paper: pass@8 56.14
 out_dir = "out/qwen3_1p7b_rollout_gdro"
 model = "Qwen/Qwen3-1.7B-Base"
 dataset = "dapo"

@@ -1,4 +1,4 @@
-# GRPO on Qwen3-4B-Base: 8 GPUs of 80 GB, some 19 hours (estimated); the paper has pass@8 56.31
+# GRPO on Qwen3-4B-Base: 8 GPUs of 80 GB, some 19 hours (estimated); paper: pass@8 56.31
 out_dir = "out/qwen3_4b_grpo"
 model = "Qwen/Qwen3-4B-Base"
 dataset = "dapo"

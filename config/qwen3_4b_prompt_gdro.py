@@ -1,4 +1,4 @@
-# Prompt-GDRO on Qwen3-4B-Base: 8 GPUs of 80 GB, some 19 hours (estimated); the paper has pass@8 63.70
+# Prompt-GDRO on Qwen3-4B-Base: 8 GPUs of 80 GB, some 19 hours (estimated); paper: pass@8 63.70
 out_dir = "out/qwen3_4b_prompt_gdro"
 model = "Qwen/Qwen3-4B-Base"
 dataset = "dapo"

@@ -1,4 +1,4 @@
-# Rollout-GDRO on Qwen3-4B-Base: 8 GPUs of 80 GB, some 19 hours (estimated); the paper has pass@8 62.27
+# Rollout-GDRO on Qwen3-4B-Base: 8 GPUs of 80 GB, some 19 hours (estimated); paper: pass@8 62.27
 out_dir = "out/qwen3_4b_rollout_gdro"
 model = "Qwen/Qwen3-4B-Base"
 dataset = "dapo"

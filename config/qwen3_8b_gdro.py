@@ -1,4 +1,4 @@
-# Both adversaries on Qwen3-8B-Base: 8 GPUs of 80 GB, some 31 hours (estimated); the paper has no such run
+# Both adversaries on Qwen3-8B-Base: 8 GPUs of 80 GB, some 31 hours (estimated); not in the paper
 out_dir = "out/qwen3_8b_gdro"
 model = "Qwen/Qwen3-8B-Base"
 dataset = "dapo"

@@ -1,4 +1,4 @@
-# GRPO on Qwen3-8B-Base: 8 GPUs of 80 GB, some 31 hours (estimated); the paper has pass@8 62.04
+# GRPO on Qwen3-8B-Base: 8 GPUs of 80 GB, some 31 hours (estimated); paper: pass@8 62.04
 out_dir = "out/qwen3_8b_grpo"
 model = "Qwen/Qwen3-8B-Base"
 dataset = "dapo"

@@ -1,4 +1,4 @@
-# Rollout-GDRO on Qwen3-8B-Base: 8 GPUs of 80 GB, some 31 hours (estimated); the paper has pass@8 67.75
+# Rollout-GDRO on Qwen3-8B-Base: 8 GPUs of 80 GB, some 31 hours (estimated); paper: pass@8 67.75
 out_dir = "out/qwen3_8b_rollout_gdro"
 model = "Qwen/Qwen3-8B-Base"
 dataset = "dapo"
