@@ -1,4 +1,4 @@
-# Rollout-GDRO on the embedded world: half a minute on a CPU core; ends at mean@8 0.554, pass@8 0.872
+# Rollout-GDRO on `arith`: half a minute on a CPU core; ends at mean@8 0.554, pass@8 0.872
 out_dir = "out/arith_rollout_gdro"
 prompt_gdro = False
 rollout_gdro = True
