@@ -269,7 +269,7 @@ def train(cfg, stop, group):
         batch = [problems[i] for i in index]
         uids = [p.uid for p in batch]
         bins, success_rate = classifier.bins(uids), classifier.success_rate(uids)  # [P], fixed for the step
-        unseen = np.mean([uid not in classifier.row for uid in uids])
+        unseen = np.mean([uid not in classifier.prompts for uid in uids])
 
         # ---------- 2 allocate: rollouts of each prompt, P * n_rollouts in all ----------
         counts = rollout_adversary.allocate(bins, success_rate) if cfg.rollout_gdro else np.full(P, cfg.n_rollouts)
