@@ -183,7 +183,7 @@ def sample_step(number, training, classifier, cfg):
     index = prompts_of_step(cfg.seed, number, cfg.prompts_per_step, len(training.problems))
     problems = [training.problems[i] for i in index]
     uids = [problem.uid for problem in problems]
-    unseen = np.mean([uid not in classifier.row for uid in uids])
+    unseen = np.mean([uid not in classifier.prompts for uid in uids])
     # without adversaries all prompts have as many rollouts and the same weight
     return Step(number, problems, [training.prompt_ids[i] for i in index], uids,
                 classifier.bins(uids), classifier.success_rate(uids), unseen,

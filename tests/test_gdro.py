@@ -1,4 +1,5 @@
 """Claims about the classifier and the adversaries, one property a test."""
+
 import itertools
 import json
 
@@ -8,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gdro import (
+    DIFFICULTIES,
     SIGNALS,
     UTILITIES,
     DifficultyClassifier,
@@ -18,25 +20,35 @@ from gdro import (
 )
 
 rates = st.lists(st.floats(0, 1), min_size=1, max_size=40)
+visit = st.tuples(st.integers(0, 12), st.integers(0, 12))  # right and wrong rollouts
+difficulties = st.sampled_from(DIFFICULTIES)
 
 
 def step_bins(rates, n_bins=10, unseen=()):
+    """The bin that each rate belongs to; -1 for the prompts in `unseen`."""
     bins = np.minimum((np.array(rates) * n_bins).astype(int), n_bins - 1)
     bins[list(unseen)] = -1
     return bins
 
 
+def observe_all(classifier, visits, uid="x"):
+    """One step for each visit (right, wrong) of a prompt -> the classifier."""
+    for right, wrong in visits:
+        classifier.observe([uid], [right], [right + wrong])
+    return classifier
+
+
 # ---------- difficulty classifier ----------
 
-@given(st.lists(st.tuples(st.integers(0, 12), st.integers(0, 12)), min_size=1, max_size=12))
+@given(st.lists(visit, min_size=1, max_size=12))
 def test_posterior_estimate_is_the_beta_expectation(visits):
-    classifier = DifficultyClassifier(passk=8, history=100)
-    for right, wrong in visits:
-        classifier.observe(["x"], [right], [right + wrong])
-    a, b = 0.5 + sum(r for r, _ in visits), 0.5 + sum(w for _, w in visits)
+    classifier = observe_all(DifficultyClassifier(passk=8, history=100), visits)
+    a = 0.5 + sum(right for right, _ in visits)
+    b = 0.5 + sum(wrong for _, wrong in visits)
     p = np.random.default_rng(0).beta(a, b, 200_000)
     assert classifier.estimate(["x"])[0] == pytest.approx(1 - np.mean((1 - p) ** 8), abs=6e-3)
-    assert not sum(r + w for r, w in visits) or classifier.success_rate(["x"])[0] == pytest.approx(a / (a + b))
+    if a + b > 1:  # some rollout was seen
+        assert classifier.success_rate(["x"])[0] == pytest.approx(a / (a + b))
 
 
 def test_any_of_n_estimate_is_the_mean_over_the_last_visits():
@@ -51,6 +63,26 @@ def test_unseen_prompts_have_no_bin():
     classifier.observe(["seen"], [4], [4])
     assert classifier.bins(["seen", "new"]).tolist() == [9, -1]
     assert np.isnan(classifier.success_rate(["seen", "new"])).tolist() == [False, True]
+    assert DifficultyClassifier(unseen="hardest").bins(["new"]).tolist() == [0]
+
+
+@given(st.lists(visit, min_size=1, max_size=12), st.integers(1, 5), difficulties)
+def test_only_the_last_visits_count(visits, history, difficulty):
+    everything = observe_all(DifficultyClassifier(history=history, difficulty=difficulty), visits)
+    last = observe_all(DifficultyClassifier(history=50, difficulty=difficulty), visits[-history:])
+    assert everything.estimate(["x"])[0] == last.estimate(["x"])[0]
+    np.testing.assert_equal(everything.success_rate(["x"]), last.success_rate(["x"]))
+
+
+@given(visit, visit, st.lists(visit, max_size=3), difficulties)
+def test_the_order_of_two_visits_in_one_step_does_not_matter(first, second, before, difficulty):
+    bins = []
+    for pair in ((first, second), (second, first)):
+        classifier = observe_all(DifficultyClassifier(difficulty=difficulty), before)
+        right = [right for right, _ in pair]
+        classifier.observe(["x", "x"], right, [right + wrong for right, wrong in pair])
+        bins.append(classifier.bins(["x"])[0])
+    assert bins[0] == bins[1]
 
 
 @given(st.lists(st.integers(0, 1), min_size=1, max_size=60), st.floats(0, 0.2))
@@ -59,7 +91,8 @@ def test_hysteresis_holds_the_bin_until_the_edge_is_passed_by_more(outcomes, del
     for right in outcomes:
         before = classifier.bins(["x"])[0]
         classifier.observe(["x"], [right], [1])
-        after, estimate = classifier.bins(["x"])[0], classifier.estimate(["x"])[0]
+        after = classifier.bins(["x"])[0]
+        estimate = classifier.estimate(["x"])[0]
         low, high = after / 10, (after + 1) / 10  # the edges of the bin it is in
         assert low - delta - 1e-9 <= estimate <= high + delta + 1e-9
         if before >= 0 and after != before:
@@ -71,12 +104,19 @@ def test_a_small_excursion_does_not_change_the_bin_and_a_large_one_does():
     classifier = DifficultyClassifier(difficulty="any", hysteresis=0.03, history=100)
     for right in [1] * 49 + [0] * 51:
         classifier.observe(["x"], [right], [1])
-    classifier.bin[1] = 5  # estimate 0.49, edge 0.5
+    classifier.prompts["x"].bin = 5  # estimate 0.49, edge 0.5
     classifier.observe(["x"], [1], [1])
     assert classifier.bins(["x"])[0] == 5
     for _ in range(3):
         classifier.observe(["x"], [0], [1])
     assert classifier.estimate(["x"])[0] < 0.47 and classifier.bins(["x"])[0] == 4
+
+
+def test_the_examples_of_docstrings_hold():
+    classifier = DifficultyClassifier(n_bins=10, hysteresis=0.03)
+    assert [classifier.moved(5, estimate) for estimate in (0.48, 0.46)] == [5, 4]
+    counts, price = RolloutGDRO(n_min=1, n_mean=2).water_filling(np.array([0.1, 0.8]))
+    assert counts.tolist() == [2, 2] and price == pytest.approx(0.09)
 
 
 # ---------- signals ----------
@@ -95,7 +135,8 @@ def test_the_variance_signal_is_unbiased_whatever_the_allocation():
     rng = np.random.default_rng(0)
     for n in (2, 4, 12):
         correct = rng.binomial(n, 0.3, 100_000)
-        signals = prompt_signals(correct, np.full(100_000, n), np.full(100_000, 0.3), np.zeros(100_000))
+        rate = np.full(100_000, 0.3)
+        signals = prompt_signals(correct, np.full(100_000, n), rate, np.zeros(100_000))
         assert signals["variance"].mean() == pytest.approx(0.21, abs=2e-3)
 
 
@@ -106,9 +147,17 @@ def test_bin_means_leave_out_unseen_prompts_and_undefined_values():
 
 # ---------- Prompt-GDRO ----------
 
-@given(st.lists(rates, min_size=1, max_size=5), st.floats(0, 5), st.floats(0, 1), st.floats(1, 20), st.booleans(), st.booleans())
+@given(
+    st.lists(rates, min_size=1, max_size=5),
+    st.floats(0, 5),
+    st.floats(0, 1),
+    st.floats(1, 20),
+    st.booleans(),
+    st.booleans(),
+)
 def test_weights_are_positive_and_capped(signals, eta, gamma, cap, normalize, per_share):
-    player = PromptGDRO(eta=eta, gamma=gamma, weight_max=cap, normalize=normalize, per_share=per_share)
+    settings = {"normalize": normalize, "per_share": per_share}
+    player = PromptGDRO(eta=eta, gamma=gamma, weight_max=cap, **settings)
     for signal in signals:
         player.update(step_bins(signal), signal)
     w = player.weights(np.arange(-1, 10))
@@ -210,22 +259,43 @@ def test_dynamic_programme_equals_brute_force(bins, seed):
     player.loss = np.random.default_rng(seed).normal(size=player.loss.shape)
     logp = np.log(player.arm_probabilities())
     present, size = np.unique(bins, return_counts=True)
-    feasible = [arms for arms in itertools.product(range(1, 6), repeat=len(present)) if size @ arms == 3 * len(bins)]
-    best = max(sum(logp[b, n - 1] for b, n in zip(present, arms)) for arms in feasible)
-    n = player.allocate(bins, np.full(len(bins), 0.5))
-    assert sum(logp[b, n[np.array(bins) == b][0] - 1] for b in present) == pytest.approx(best, abs=1e-6)
-    assert all(len(set(n[np.array(bins) == b])) == 1 for b in present)  # one arm a bin
+    choices = itertools.product(range(1, 6), repeat=len(present))
+    feasible = [arms for arms in choices if size @ arms == 3 * len(bins)]
+    best = max(
+        sum(logp[b, n - 1] for b, n in zip(present, arms, strict=True)) for arms in feasible
+    )
+    counts = player.allocate(bins, np.full(len(bins), 0.5))
+    by_bin = {b: counts[np.array(bins) == b] for b in present}
+    assert all(len(set(n)) == 1 for n in by_bin.values())  # one arm a bin
+    assert sum(logp[b, n[0] - 1] for b, n in by_bin.items()) == pytest.approx(best, abs=1e-6)
+
+
+# What n rollouts are worth to a prompt of success rate p; a gain is the difference of two.
+VALUES = {
+    "pass": lambda p, n: 1 - (1 - p) ** n,
+    "mixed": lambda p, n: 1 - p**n - (1 - p) ** n,
+    "variance": lambda p, n: -p * (1 - p) / n,
+}
+
+
+@given(st.floats(0, 1), st.integers(1, 30), st.sampled_from(list(UTILITIES)))
+def test_the_gain_of_every_utility_is_the_difference_of_two_values(p, n, utility):
+    gain = VALUES[utility](p, n + 1) - VALUES[utility](p, n)
+    assert UTILITIES[utility](p, n) == pytest.approx(gain, abs=1e-12)
 
 
 @settings(max_examples=60)
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=4), st.sampled_from(list(UTILITIES)))
 def test_water_filling_equals_brute_force(p, utility):
-    value = {"variance": lambda p, n: -p * (1 - p) / n, "mixed": lambda p, n: 1 - p**n - (1 - p) ** n, "pass": lambda p, n: 1 - (1 - p) ** n}[utility]
-    p, player = np.array(p), RolloutGDRO(n_mean=3, n_min=1, n_max=6, rule="price", utility=utility)
-    n, price = player.water_filling(p)
-    total = [sum(value(p, np.array(c))) for c in itertools.product(range(1, 7), repeat=len(p)) if sum(c) == 3 * len(p)]
-    assert sum(value(p, n)) == pytest.approx(max(total), abs=1e-9)
-    assert price == pytest.approx(min(UTILITIES[utility](x, k - 1) for x, k in zip(p, n) if k > 1), abs=1e-12)
+    value = VALUES[utility]
+    p = np.array(p)
+    player = RolloutGDRO(n_mean=3, n_min=1, n_max=6, rule="price", utility=utility)
+    counts, price = player.water_filling(p)
+    choices = itertools.product(range(1, 7), repeat=len(p))
+    best = max(sum(value(p, np.array(n))) for n in choices if sum(n) == 3 * len(p))
+    assert sum(value(p, counts)) == pytest.approx(best, abs=1e-9)
+    last_gains = [player.gain(x, n - 1) for x, n in zip(p, counts, strict=True) if n > 1]
+    assert price == pytest.approx(min(last_gains), abs=1e-12)
 
 
 def test_variance_utility_approaches_the_square_root_law_as_budgets_grow():
@@ -233,22 +303,29 @@ def test_variance_utility_approaches_the_square_root_law_as_budgets_grow():
     root = np.sqrt(p * (1 - p))
     gaps = []
     for n_mean in (4, 40, 400):
-        n, _ = RolloutGDRO(n_mean=n_mean, n_min=1, n_max=100 * n_mean, utility="variance").water_filling(p)
+        player = RolloutGDRO(n_mean=n_mean, n_min=1, n_max=100 * n_mean, utility="variance")
+        n, _ = player.water_filling(p)
         gaps.append(np.abs(n / n_mean - root / root.mean()).max())
     assert gaps[0] > gaps[1] > gaps[2] and gaps[2] < 0.005
 
 
 @pytest.mark.parametrize("utility", UTILITIES)
 def test_the_gain_of_every_utility_falls_with_n(utility):
-    p, n = np.linspace(0, 1, 101)[:, None], np.arange(1, 40)[None]
+    p = np.linspace(0, 1, 101)[:, None]
+    n = np.arange(1, 40)[None]
     gain = UTILITIES[utility](p, n)
     assert np.all(np.diff(gain, axis=1) <= 1e-15) and gain.min() >= 0
 
 
 def test_unknown_names_are_refused():
-    for make in (lambda: RolloutGDRO(rule="x"), lambda: RolloutGDRO(utility="x"), lambda: DifficultyClassifier(difficulty="x")):
-        with pytest.raises(ValueError, match="choose one of"):
-            make()
+    for player, wrong in (
+        (RolloutGDRO, {"rule": "x"}),
+        (RolloutGDRO, {"utility": "x"}),
+        (DifficultyClassifier, {"difficulty": "x"}),
+        (DifficultyClassifier, {"unseen": "x"}),
+    ):
+        with pytest.raises(ValueError, match="='x': choose one of"):
+            player(**wrong)
 
 
 def test_pass_utility_gives_the_hard_bin_more():
@@ -260,7 +337,8 @@ def test_pass_utility_gives_the_hard_bin_more():
 def test_arm_losses_follow_the_pulled_arm_only_and_lower_its_probability():
     player = RolloutGDRO(3, n_mean=4, n_min=2, n_max=6, rule="exp3p", ema=0.4)
     player.update([0, 0, 2], [4, 4, 4], [1.0, 0.0, 2.0])
-    assert player.loss[0].tolist() == [0, 0, 0.2, 0, 0] and player.loss[2, 2] == 0.8 and not player.loss[1].any()
+    assert player.loss[0].tolist() == [0, 0, 0.2, 0, 0]
+    assert player.loss[2, 2] == 0.8 and not player.loss[1].any()
     assert player.arm_probabilities()[0].argmin() == 2
     assert player.price == 0.0  # the budget was met
 
@@ -275,51 +353,70 @@ def test_the_price_follows_a_broken_budget():
     assert player.price == pytest.approx(0.1)
 
 
+def through_json(state):
+    return json.loads(json.dumps(state, allow_nan=False))
+
+
 def test_state_survives_json():
-    rng, uids = np.random.default_rng(0), [f"p{i}" for i in range(30)]
-    fresh = [DifficultyClassifier(), PromptGDRO(), RolloutGDRO(rule="exp3p")]
+    rng = np.random.default_rng(0)
+    uids = [f"p{i}" for i in range(30)]
     used = [DifficultyClassifier(), PromptGDRO(), RolloutGDRO(rule="exp3p")]
+    fresh = [DifficultyClassifier(), PromptGDRO(), RolloutGDRO(rule="exp3p")]
     for _ in range(5):
         used[0].observe(uids, rng.integers(0, 5, 30), np.full(30, 4))
         bins = used[0].bins(uids)
         used[1].update(bins, rng.random(30))
         used[2].update(bins, np.full(30, 4), rng.random(30))
-    for a, b in zip(used, fresh):
-        b.load_state_dict(json.loads(json.dumps(a.state_dict(), allow_nan=False)))
+    for a, b in zip(used, fresh, strict=True):
+        b.load_state_dict(through_json(a.state_dict()))
     assert np.array_equal(fresh[0].bins(uids), used[0].bins(uids))
     assert np.array_equal(fresh[1].weights(np.arange(10)), used[1].weights(np.arange(10)))
     assert np.array_equal(fresh[2].arm_probabilities(), used[2].arm_probabilities())
-    for part in (used, fresh):
-        part[0].observe(uids, np.zeros(30), np.full(30, 4))
+    for classifier in (used[0], fresh[0]):
+        classifier.observe(uids, np.zeros(30), np.full(30, 4))
     assert np.array_equal(fresh[0].estimate(uids), used[0].estimate(uids))
+    assert fresh[0].state_dict() == used[0].state_dict()
 
 
 def test_a_fork_with_another_rule_starts_without_a_price():
-    filled, bandits, again = RolloutGDRO(), RolloutGDRO(rule="exp3p"), RolloutGDRO()
+    filled = RolloutGDRO()
+    bandits = RolloutGDRO(rule="exp3p")
+    again = RolloutGDRO()
     filled.allocate(np.array([2, 5]), np.array([0.2, 0.5]))
     bandits.load_state_dict(filled.state_dict())
     again.load_state_dict(filled.state_dict())
     assert filled.price > 0 and bandits.price == 0 and again.price == filled.price
 
 
-def test_a_state_of_other_bins_or_arms_is_refused_and_of_a_longer_history_cut():
-    for saved, fresh in ((DifficultyClassifier(5), DifficultyClassifier(10)), (PromptGDRO(5), PromptGDRO(10))):
+def test_a_state_of_other_bins_or_arms_is_refused():
+    for player in (DifficultyClassifier, PromptGDRO):
         with pytest.raises(ValueError, match="5 bins does not fit n_bins=10"):
-            fresh.load_state_dict(saved.state_dict())
-    with pytest.raises(TypeError, match="must be strings"):
-        DifficultyClassifier().observe([7], [1], [4])
+            player(n_bins=10).load_state_dict(player(n_bins=5).state_dict())
     with pytest.raises(ValueError, match="10 x 11 bins and arms does not fit 10 x 24"):
         RolloutGDRO().load_state_dict(RolloutGDRO(n_min=2, n_max=12).state_dict())
-    long, short = DifficultyClassifier(history=5), DifficultyClassifier(history=2)
-    for right in (0, 0, 4, 4):
-        long.observe(["x"], [right], [4])
-    short.load_state_dict(long.state_dict())
-    assert short.counts(["x"])[0] == 8
+
+
+def test_prompt_ids_that_are_no_strings_are_refused():
+    with pytest.raises(TypeError, match="must be strings.*7 is int"):
+        DifficultyClassifier().observe([7], [1], [4])
+
+
+@given(st.lists(visit, min_size=1, max_size=12), st.integers(1, 5))
+def test_a_state_of_a_longer_history_is_cut_to_the_newest_visits(visits, history):
+    long = observe_all(DifficultyClassifier(history=12), visits)
+    cut = DifficultyClassifier(history=history)
+    cut.load_state_dict(through_json(long.state_dict()))
+    newest = observe_all(DifficultyClassifier(), visits[-history:])
+    assert cut.estimate(["x"])[0] == newest.estimate(["x"])[0]
+    assert cut.bins(["x"])[0] == long.bins(["x"])[0]
 
 
 def test_a_prompt_twice_in_a_step_makes_two_visits():
-    twice, apart = DifficultyClassifier(history=3), DifficultyClassifier(history=3)
+    twice = DifficultyClassifier(history=3)
+    apart = DifficultyClassifier(history=3)
     twice.observe(["x", "y", "x"], [1, 2, 3], [4, 4, 4])
     apart.observe(["x", "y"], [1, 2], [4, 4])
     apart.observe(["x"], [3], [4])
-    assert twice.state_dict()["visits"] == apart.state_dict()["visits"] == {"x": [[1, 4], [3, 4]], "y": [[2, 4]]}
+    for classifier in (twice, apart):
+        saved = classifier.state_dict()["prompts"]
+        assert saved["x"]["visits"] == [[1, 4], [3, 4]] and saved["y"]["visits"] == [[2, 4]]
