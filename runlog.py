@@ -16,21 +16,39 @@ from tqdm import tqdm
 
 from configurator import UsageError
 
-SECRET = re.compile(r"(?<![A-Za-z0-9])(?:hf_[A-Za-z0-9]{30,}|sk-[\w-]{32,})|(?<=://)\S+(?=@)")  # tokens, and user:password of an address
+# tokens, and user:password of an address
+SECRET = re.compile(r"(?<![A-Za-z0-9])(?:hf_[A-Za-z0-9]{30,}|sk-[\w-]{32,})|(?<=://)\S+(?=@)")
 
 
 def without_secrets(cfg):
     """All knobs as a dict to write down, without the secrets that somebody put into one."""
-    return {key: SECRET.sub("***", value) if isinstance(value, str) else value for key, value in dataclasses.asdict(cfg).items()}
+    knobs = dataclasses.asdict(cfg)
+    for name, value in knobs.items():
+        if isinstance(value, str):
+            knobs[name] = SECRET.sub("***", value)
+    return knobs
 
 
-def jsonable(value):
-    """Floats and lists of floats as JSON knows them: NaN becomes null."""
-    if isinstance(value, (list, tuple, np.ndarray)):
-        return [jsonable(v) for v in value]
-    if isinstance(value, (np.integer, np.bool_)):
-        return value.item()
-    return (float(value) if np.isfinite(value) else None) if isinstance(value, (float, np.floating)) else value
+def versions():
+    """What a run was made with: the commit of this program, and the libraries that decide about
+    its numbers."""
+    import transformers
+
+    commit = ""
+    if shutil.which("git"):
+        program = os.path.dirname(os.path.abspath(__file__))
+        command = ["git", "-C", program, "describe", "--always", "--dirty", "--abbrev=40"]
+        commit = subprocess.run(command, capture_output=True, text=True).stdout.strip()
+    return {
+        "git": commit or "unknown",
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+        "numpy": np.__version__,
+    }
+
+
+# ---------- files ----------
 
 
 def read_json(path):
@@ -38,56 +56,148 @@ def read_json(path):
         return json.load(file)
 
 
-def versions():
-    import transformers
+def write_through(path, mode, text):
+    """Write or append; when this returns, the text outlives a power cut."""
+    with open(path, mode) as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
 
-    here = os.path.dirname(os.path.abspath(__file__))
-    git = shutil.which("git") and subprocess.run(["git", "-C", here, "describe", "--always", "--dirty", "--abbrev=40"], capture_output=True, text=True).stdout.strip()
-    return {"git": git or "unknown", "python": platform.python_version(), "torch": torch.__version__,
-            "transformers": transformers.__version__, "numpy": np.__version__}
+
+def replace_file(path, text):
+    """Write a small file; a reader sees the old one or the new one, never a part."""
+    write_through(f"{path}.tmp", "w", text)
+    os.replace(f"{path}.tmp", path)
+
+
+def jsonable(value):
+    """Values and lists of values as JSON knows them. NaN and infinity become null."""
+    if isinstance(value, (list, tuple, np.ndarray)):
+        return [jsonable(item) for item in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, float) and not np.isfinite(value):
+        return None
+    return value
+
+
+class RunLog:
+    """The JSONL files of a run. The master writes them, all ranks may read."""
+
+    def __init__(self, folder, group):
+        self.dir = folder
+        self.group = group
+
+    def path(self, *names):
+        return os.path.join(self.dir, *names)
+
+    def append(self, name, record):
+        if not self.group.master:
+            return
+        values = {key: jsonable(value) for key, value in record.items()}
+        write_through(self.path(name), "a", json.dumps(values, allow_nan=False) + "\n")
+
+    def read(self, name):
+        """Records of a file. A last line that a kill tore is left out."""
+        path = self.path(name)
+        if not os.path.exists(path):
+            return []
+        with open(path) as file:
+            return [json.loads(line) for line in file if line.endswith("\n")]
+
+    def cut(self, name, end):
+        """Keep only the lines of steps before `end`."""
+        lines = [json.dumps(record) + "\n" for record in self.read(name) if record["step"] < end]
+        replace_file(self.path(name), "".join(lines))
+
+
+# ---------- trackers ----------
 
 
 class Tracker:
-    """wandb or tensorboard, or nothing. metrics.jsonl has everything in any case."""
+    """Sends metrics to the service that cfg.logger names, if any. metrics.jsonl has all of them in
+    any case."""
 
     def __init__(self, cfg, group):
-        self.start, self.log = lambda: None, lambda step, metrics: None
-        if not group.master:
+        self.service = None
+        services = {"wandb": Wandb, "tensorboard": TensorBoard}
+        if not group.master or cfg.logger not in services:
             return
+        # now, because a package that is missing should be noticed before the run folder is made
         try:
-            if cfg.logger == "wandb":
-                import wandb
-            elif cfg.logger == "tensorboard":
-                from torch.utils.tensorboard import SummaryWriter
+            self.service = services[cfg.logger](cfg)
         except ImportError as error:
-            raise UsageError(f"logger={cfg.logger} is not installed: pip install {cfg.logger}, or --logger=none") from error
-        if cfg.logger == "wandb":
-            self.start = lambda: wandb.init(project="nanogdro", name=os.path.basename(cfg.out_dir), config=without_secrets(cfg), dir=cfg.out_dir)
-            self.log = lambda step, metrics: wandb.log(metrics, step=step)
-        elif cfg.logger == "tensorboard":
-            self.start = lambda: setattr(self, "writer", SummaryWriter(cfg.out_dir))
-            self.log = lambda step, metrics: [self.writer.add_scalar(name, value, step) for name, value in metrics.items()]
+            raise UsageError(f"logger={cfg.logger} is not installed: pip install {cfg.logger}, "
+                             "or --logger=none") from error
+
+    def start(self):
+        """To be called when the run folder is there: services write into it."""
+        if self.service:
+            self.service.start()
+
+    def log(self, step, metrics):
+        if self.service:
+            self.service.log(step, metrics)
+
+
+class Wandb:
+    def __init__(self, cfg):
+        import wandb
+
+        self.wandb = wandb
+        self.cfg = cfg
+
+    def start(self):
+        out_dir = self.cfg.out_dir
+        self.wandb.init(project="nanogdro", name=os.path.basename(out_dir),
+                        config=without_secrets(self.cfg), dir=out_dir)
+
+    def log(self, step, metrics):
+        self.wandb.log(metrics, step=step)
+
+
+class TensorBoard:
+    def __init__(self, cfg):
+        from torch.utils.tensorboard import SummaryWriter
+
+        self.open_writer = SummaryWriter
+        self.folder = cfg.out_dir
+
+    def start(self):
+        self.writer = self.open_writer(self.folder)
+
+    def log(self, step, metrics):
+        for name, value in metrics.items():
+            self.writer.add_scalar(name, value, step)
+
+
+# ---------- time and memory ----------
 
 
 class Clock:
-    """Seconds since the last lap, by name."""
+    """Seconds of a step's phases, by name."""
 
     def __init__(self):
-        self.laps, self.times = [], [time.perf_counter()]
+        self.begun = time.perf_counter()
+        self.last = self.begun
+        self.phases = {}
 
     def lap(self, name):
+        """The phase `name` ends now; it began when the one before ended."""
         if torch.cuda.is_initialized():
             torch.cuda.synchronize()  # or the time would be that of the launches
-        self.laps.append(name)
-        self.times.append(time.perf_counter())
+        now = time.perf_counter()
+        self.phases[f"time/{name}"] = now - self.last
+        self.last = now
 
     def seconds(self):
-        return {f"time/{name}": t for name, t in zip(self.laps, np.diff(self.times))} | {"time/step": self.times[-1] - self.times[0]}
+        return self.phases | {"time/step": self.last - self.begun}
 
 
 def used_mib(group, phase):
-    """GPU memory in use at the end of a phase, before anything is given back, as the driver counts it: PyTorch keeps what it once
-    allocated, so this is the phase's peak. PyTorch's own figures count a sleeping vLLM as if it were awake. Nothing on a CPU."""
+    """GPU memory in use at the end of a phase, before anything is given back, as the driver counts
+    it: PyTorch keeps what it once allocated, so this is the phase's peak. PyTorch's own figures
+    count a sleeping vLLM as if it were awake. Nothing on a CPU."""
     if group.device != "cuda":
         return {}
     free, total = torch.cuda.mem_get_info()
@@ -96,20 +206,28 @@ def used_mib(group, phase):
 
 def peak_mib(memory):
     """The step's peak: of its phases (`used_mib`) on a GPU, the process's so far on a CPU."""
-    return max(memory.values(), default=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10)
+    if memory:
+        return max(memory.values())
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
+
+
+# ---------- the orderly stop ----------
 
 
 class Stop:
-    """Ctrl-C or SIGTERM asks for a stop after the step, with a checkpoint; a second Ctrl-C stops at once."""
+    """Ctrl-C or SIGTERM asks for a stop after the step, with a checkpoint. A second Ctrl-C stops
+    at once."""
 
-    asked, status = False, 128 + signal.SIGINT  # status: what the process exits with
+    asked = False
+    status = 128 + signal.SIGINT  # what the process exits with
 
     def listen(self):
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, self.ask)
+        signal.signal(signal.SIGINT, self.ask)
+        signal.signal(signal.SIGTERM, self.ask)
 
     def ask(self, number, frame):
-        self.asked, self.status = True, 128 + number
+        self.asked = True
+        self.status = 128 + number
         signal.signal(signal.SIGINT, signal.default_int_handler)
         tqdm.write("stopping after this step (Ctrl-C again: at once)")
 
