@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shutil
+import warnings
 import zlib
 from pathlib import Path
 
@@ -13,6 +14,9 @@ from torch.distributed.checkpoint.state_dict import get_state_dict, set_state_di
 
 from configurator import UsageError
 from runlog import SECRET, RunLog, read_json, replace_file, versions, without_secrets
+
+# PyTorch says so at each checkpoint of a single process
+warnings.filterwarnings("ignore", message="torch.distributed is disabled")
 
 LAYOUT = 1  # of a run folder's files; raised when files that were written before no longer load
 FILE_BYTES = 2**32  # of all ranks' shards together, in one file of weights
