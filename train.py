@@ -22,7 +22,7 @@ import gdro
 from batch import plan_updates
 from checkpoint import RunFolder
 from configurator import UsageError, check_knobs, configure, refuse
-from data import fingerprint, load_set, said
+from data import fingerprint, load_set, reasons
 from eval import evaluate, load_eval_sets, make_engine, make_graders, table
 from gates import check_agreement, check_mismatch, check_rollouts, give_up_after, untruncated
 from gdro import DifficultyClassifier, PromptGDRO, RolloutGDRO, bin_means, prompt_signals
@@ -199,7 +199,7 @@ def print_start(cfg, training, eval_sets, policy, group):
                           for generate, update in [memory_gib(size, policy.hf.config.get_text_config(), cfg, gpus)])
         print(f"memory a GPU, estimated, generate / update: {needs} (of 80 GB: 74 GiB)")
     for use, name, data in (("training", cfg.dataset, training), *(("evaluation", name, data) for name, data in eval_sets.items())):
-        print(f"{use}: {len(data.problems):,} problems of {name}, graded by {data.reward}" + (f" (left out: {said(data.left_out)})" if data.left_out else ""))
+        print(f"{use}: {len(data.problems):,} problems of {name}, graded by {data.reward}" + (f" (left out: {reasons(data.left_out)})" if data.left_out else ""))
     print(f"first prompt: {training.problems[0].prompt!r}")
     P, n, u = cfg.prompts_per_step, cfg.n_rollouts, cfg.updates_per_step
     spread = f"{cfg.n_min} to {cfg.n_max} each, " if cfg.rollout_gdro else ""
