@@ -19,7 +19,7 @@ import numpy as np
 from answers import string_match
 from checkpoint import load_weights
 from configurator import UsageError, check_knobs, configure, knob, refuse
-from data import Gated, fingerprint, load_set, said, split_name
+from data import Gated, fingerprint, load_set, reasons, split_name
 from model import load_policy, load_tokenizer
 from ranks import Group
 from reward import Grader, close_graders, grade, source_fingerprint
@@ -427,7 +427,7 @@ def print_runs(runs):
         columns = {heading: results[name] for heading, results in runs.items() if name in results}
         r = next(iter(columns.values()))
         s = r["sampling"]
-        left_out = f", left out: {said(r['left_out'])}" if r["left_out"] else ""
+        left_out = f", left out: {reasons(r['left_out'])}" if r["left_out"] else ""
         print(f"\n{name}: {r['questions']} questions x {s['n']} samples at temperature "
               f"{s['temperature']:g}, top-p {s['top_p']:g}, top-k {s['top_k']}{left_out}")
         print("\n".join(table(columns, gains=len(columns) > 1)))

@@ -5,7 +5,7 @@ import numpy as np
 from tqdm import tqdm
 
 from budget import BESIDES, phases
-from data import said
+from data import reasons
 from eval import table
 from runlog import peak_mib, without_secrets
 
@@ -69,7 +69,7 @@ def print_start(cfg, presets, training, eval_sets, policy, group, checkpoint, st
     sets = [("training", cfg.dataset, training)]
     sets += [("evaluation", name, data) for name, data in eval_sets.items()]
     for use, name, data in sets:
-        left_out = f" (left out: {said(data.left_out)})" if data.left_out else ""
+        left_out = f" (left out: {reasons(data.left_out)})" if data.left_out else ""
         print(f"{use}: {len(data.problems):,} problems of {name}, graded by {data.reward}"
               + left_out)
     print(f"first prompt: {training.problems[0].prompt!r}")

@@ -1,8 +1,9 @@
-"""Rewards: +1 for a right response, -1 for any other. A grader is a function (response text, reference answer) -> True, False, or
-None where the response holds no answer.
+"""Rewards: +1 for a right response, -1 for any other.
 
-`exact` compares whole texts. `math` compares answers by mathematics (answers.py); symbolic algebra can take forever on what a policy writes, so
-it runs in worker processes that are killed at a deadline. So does a function of yours: reward=path.py:function.
+A grader is a function (response text, reference answer) -> True, False, or None where the response
+holds no answer. `exact` compares whole texts. `math` compares answers by mathematics (answers.py);
+symbolic algebra can take forever on what a policy writes, so it runs in worker processes that are
+killed at a deadline. So does a function of yours: reward=path.py:function.
 """
 import atexit
 import hashlib
@@ -41,6 +42,7 @@ def function_of(name):
     import runpy
 
     path, _, function = name.rpartition(":")
+    # The file may import its neighbours.
     sys.path.insert(0, os.path.dirname(os.path.abspath(path)))
     defined = runpy.run_path(path)
     if not callable(defined.get(function)):
@@ -49,65 +51,89 @@ def function_of(name):
 
 
 def respond(grader, task):
-    """What one task comes to: {"verdict": ...} of a response, or {"responses": ...} for the canary, or {"error": ...}."""
+    """Carry out one task, {"response": ..., "answer": ...} or {"example": ...} for the canary.
+
+    -> {"verdict": ...}, {"responses": ...} for the canary, or {"error": ...}."""
     try:
         if "example" in task:
             return {"responses": examples(grader, task["example"])}
         result = grader(task["response"], task["answer"])
         if result is None:
             return {"verdict": "no_answer"}
+        # By name: numpy's bool_ will do too, and numpy need not be imported for it.
         if type(result).__name__ in ("bool", "bool_"):
             return {"verdict": "right" if result else "wrong"}
-        return {"error": f"the grader returned {result!r}; it must return True, False, or None where there is no answer"}
+        return {"error": f"the grader returned {result!r}; "
+                         "it must return True, False, or None where there is no answer"}
     except (MemoryError, RecursionError):
         return {"verdict": "timeout"}
-    except Exception as error:  # told to the parent, which raises it
+    # The parent is told, and raises it.
+    except Exception as error:
         return {"error": f"{type(error).__name__}: {error}"}
 
 
 def examples(grader, answer):
     """A right response to a real answer, then some that are not."""
-    make = getattr(grader, "example", lambda answer: answer)
-    return [make(answer), make("zebra" if answer.strip() != "zebra" else "giraffe"), ""] + ([make(str(int(answer) + 1))] if re.fullmatch(r"-?\d{1,15}", answer) else [])
+    response_to = getattr(grader, "example", str)  # else the bare answer is a right response
+    other = "zebra" if answer.strip() != "zebra" else "giraffe"
+    responses = [response_to(answer), response_to(other), ""]
+    if re.fullmatch(r"-?\d{1,15}", answer):
+        responses.append(response_to(str(int(answer) + 1)))
+    return responses
 
 
 # ---------- graders in processes of their own ----------
 
 def work(name, deadline):
-    """What a worker process does: one task, a line of JSON, after another, in its main thread, until its input ends."""
+    """What a worker process does: one task after another, each a line of JSON, in its main thread,
+    until its input ends."""
+    # What a grader prints must not look like a verdict: verdicts keep the standard output as
+    # `reply`, and whatever else is written to it goes to the standard error.
     reply = os.fdopen(os.dup(1), "w", buffering=1)
-    os.dup2(2, 1)  # what a grader prints must not look like a verdict
+    os.dup2(2, 1)
     try:
         if name == "math":
             import logging
             import resource
 
-            resource.setrlimit(resource.RLIMIT_AS, (MEMORY_GIB * 2**30,) * 2)
+            # An answer that needs more memory is given up before it takes the whole machine's.
+            limit = MEMORY_GIB * 2**30
+            resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
             logging.disable(logging.WARNING)
-            equivalent("1", "2")  # imports and builds its tables now, not under the first answer's clock
+            # Imports and builds its tables now, not under the first answer's clock.
+            equivalent("1", "2")
         grader = function_of(name)
     except Exception as error:
         print(json.dumps({"error": f"{type(error).__name__}: {error}"}), file=reply)
         return
     print(json.dumps({"ready": True}), file=reply)
     for line in sys.stdin:
-        signal.alarm(int(deadline) + 2)  # in case the parent is gone: the default action ends this process, even inside C code
-        answer = respond(grader, json.loads(line))
+        # In case the parent is gone: an alarm ends this process, even inside C code.
+        signal.alarm(int(deadline) + 2)
+        result = respond(grader, json.loads(line))
         signal.alarm(0)
-        print(json.dumps(answer), file=reply)
+        print(json.dumps(result), file=reply)
 
 
 class Worker:
-    """A grading process and the clock over it. One task at a time; a task that outlasts `deadline` seconds ends the process and all that it
-    started, and the next one starts at once. It is in a session of its own: Ctrl-C and torchrun's signals are for the trainer."""
+    """A grading process and the clock over it.
+
+    One task at a time; a task that outlasts `deadline` seconds ends the process and all that it
+    started, and the next one starts at once. The process is in a session of its own: Ctrl-C and
+    torchrun's signals are for the trainer.
+    """
 
     def __init__(self, name, deadline):
-        self.name, self.deadline, self.slowest, self.closed = name, deadline, 0.0, False
+        self.name = name
+        self.deadline = deadline
+        self.slowest = 0.0  # seconds
+        self.closed = False
         self.start()
 
     def start(self):
-        self.process = subprocess.Popen([sys.executable, os.path.abspath(__file__), self.name, str(self.deadline)], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                                        start_new_session=True)
+        self.process = subprocess.Popen(
+            [sys.executable, os.path.abspath(__file__), self.name, str(self.deadline)],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True)
         self.ready = False
 
     def kill(self):
@@ -126,9 +152,15 @@ class Worker:
                 continue
 
     def exchange(self, request, seconds):
-        """Send `request` (bytes) and read a line, or b"" when that took too long or the process died."""
+        """Send `request` (bytes) and read a line; b"" if that took too long or the process died."""
+        # Reading a pipe cannot be given a time limit, but it ends when the process is killed.
         expired = threading.Event()
-        clock = threading.Timer(seconds, lambda: (expired.set(), self.kill()))
+
+        def expire():
+            expired.set()
+            self.kill()
+
+        clock = threading.Timer(seconds, expire)
         clock.daemon = True
         clock.start()
         try:
@@ -138,26 +170,33 @@ class Worker:
         except BrokenPipeError:
             line = b""
         finally:
+            # Once joined, the clock cannot kill the process over the next request.
             clock.cancel()
             clock.join()
         return line if line.endswith(b"\n") and not expired.is_set() else b""
 
     def ask(self, task):
-        """The worker's answer to one task, or None when it was killed at the deadline or died. UsageError if it cannot start."""
-        if self.ready and self.process.poll() is not None:  # somebody ended it while it was idle
+        """The worker's answer to one task, or None when it was killed at the deadline or died.
+        UsageError if it cannot start."""
+        # Somebody may have ended the process while it was idle.
+        if self.ready and self.process.poll() is not None:
             self.stop()
             self.start()
+        # Starting takes seconds of imports, on a clock of its own.
         if not self.ready:
             line = self.exchange(b"", START)
-            hello = json.loads(line) if line else {"error": f"the process died, or took over {START:g} s to start"}
-            if "error" in hello:
-                raise UsageError(f"reward={self.name}: its worker does not start: {hello['error']}")
+            greeting = json.loads(line) if line else {
+                "error": f"the process died, or took over {START:g} s to start"}
+            if "error" in greeting:
+                raise UsageError(
+                    f"reward={self.name}: its worker does not start: {greeting['error']}")
             self.ready = True
         begin = time.monotonic()
         line = self.exchange(json.dumps(task).encode() + b"\n", self.deadline)
         self.slowest = max(self.slowest, time.monotonic() - begin)
         if line:
             return json.loads(line)
+        # A new process starts at once, to be ready for the next task.
         self.stop()
         if not self.closed:
             self.start()
@@ -165,7 +204,8 @@ class Worker:
 
 
 def source_fingerprint(name):
-    """16 hexadecimal digits that change with the file of a reward function path.py:function; "" for a built-in reward."""
+    """16 hexadecimal digits that change with the file of a reward function path.py:function; "" for
+    a built-in reward."""
     path = name.rpartition(":")[0]
     if not os.path.isfile(path):
         return ""
@@ -174,16 +214,21 @@ def source_fingerprint(name):
 
 
 class Grader:
-    """Grades by `name`: `exact` (in this process), `math`, or path.py:function (each in `workers` processes of its own, with `timeout`
-    seconds an answer)."""
+    """Grades by `name`: `exact` (in this process), `math`, or path.py:function (each in `workers`
+    processes of its own, with `timeout` seconds an answer)."""
 
     def __init__(self, name, workers=2, timeout=5.0):
-        path = name.rpartition(":")[0]
-        if name not in GRADERS and not path.endswith(".py"):
-            raise UsageError(f"reward={name!r} is unknown; there are auto, {', '.join(GRADERS)}, or a function of yours: path.py:function")
-        if name not in GRADERS and not os.path.isfile(path):
-            raise UsageError(f"reward={name}: there is no file {path}")
-        self.name, self.workers, self.idle = name, [], queue.SimpleQueue()
+        if name not in GRADERS:
+            path = name.rpartition(":")[0]
+            if not path.endswith(".py"):
+                raise UsageError(
+                    f"reward={name!r} is unknown; there are auto, {', '.join(GRADERS)}, "
+                    "or a function of yours: path.py:function")
+            if not os.path.isfile(path):
+                raise UsageError(f"reward={name}: there is no file {path}")
+        self.name = name
+        self.workers = []
+        self.idle = queue.SimpleQueue()  # workers that have no task
         if name != "exact":
             self.workers = [Worker(name, timeout) for _ in range(workers)]
             self.threads = ThreadPoolExecutor(workers)
@@ -201,10 +246,11 @@ class Grader:
             self.idle.put(worker)
 
     def verdict(self, response, answer):
-        got = self.ask({"response": response, "answer": answer}) or {"verdict": "timeout"}
-        if "error" in got:
-            raise RuntimeError(f"reward={self.name!r} failed on response {response!r}, answer {answer!r}: {got['error']}")
-        return got["verdict"]
+        result = self.ask({"response": response, "answer": answer}) or {"verdict": "timeout"}
+        if "error" in result:
+            raise RuntimeError(f"reward={self.name!r} failed on response {response!r}, "
+                               f"answer {answer!r}: {result['error']}")
+        return result["verdict"]
 
     def grade(self, responses, answers):
         """Responses and reference answers, both lists of N texts -> list of N of VERDICTS."""
@@ -213,25 +259,33 @@ class Grader:
             return [self.verdict(*pair) for pair in pairs]
         pending = [self.threads.submit(self.verdict, *pair) for pair in pairs]
         try:
-            return [one.result() for one in pending]
+            return [future.result() for future in pending]
         finally:
-            for one in pending:  # after an error, what has not begun need not
-                one.cancel()
+            # After an error, answers that wait for a worker need not be graded.
+            for future in pending:
+                future.cancel()
 
     def canary(self, answer):
-        """A right and some other responses to a real answer must score so. UsageError if not: every reward would be worthless."""
+        """A right and some other responses to a real answer must score so. UsageError if not: every
+        reward would be worthless."""
         made = self.ask({"example": answer}) or {"error": "it took too long"}
         if "error" in made:
-            raise UsageError(f"reward={self.name}: its .example failed on answer {answer!r}: {made['error']}")
+            raise UsageError(
+                f"reward={self.name}: its .example failed on answer {answer!r}: {made['error']}")
         responses = made["responses"]
-        got = self.grade(responses, [answer] * len(responses))
-        if got[0] != "right" or "right" in got[1:]:
-            raise UsageError(f"reward canary: {', '.join(map(repr, responses))} scored {', '.join(got)} against {answer!r} by reward={self.name!r}, and only the first is right; "
-                             "mend the grader (give it an .example if the bare answer is not a right response) or the data set's answers")
+        verdicts = self.grade(responses, [answer] * len(responses))
+        if verdicts[0] != "right" or "right" in verdicts[1:]:
+            raise UsageError(
+                f"reward canary: {', '.join(map(repr, responses))} scored {', '.join(verdicts)} "
+                f"against {answer!r} by reward={self.name!r}, and only the first is right; mend "
+                "the grader (give it an .example if the bare answer is not a right response) "
+                "or the data set's answers")
 
     def close(self):
+        """Ends all workers, also in the middle of an answer."""
         if self.workers:
             self.threads.shutdown(wait=False, cancel_futures=True)
+            # A thread may be waiting for a worker: it must not start another process for it.
             for worker in self.workers:
                 worker.closed = True
                 worker.kill()
@@ -248,15 +302,19 @@ OPEN = []  # graders with processes
 @atexit.register
 def close_graders():
     """End every grading process."""
+    # A copy of the list, because close() removes from it.
     for grader in OPEN[:]:
         grader.close()
 
 
 def grade(grader, rollouts, problems):
     """Sets `verdict` and `reward` of each rollout."""
-    verdicts = grader.grade([r.text for r in rollouts], [problems[r.prompt_id].answer for r in rollouts])
+    verdicts = grader.grade(
+        [rollout.text for rollout in rollouts],
+        [problems[rollout.prompt_id].answer for rollout in rollouts])
     for rollout, verdict in zip(rollouts, verdicts, strict=True):
-        rollout.verdict, rollout.reward = verdict, RIGHT if verdict == "right" else WRONG
+        rollout.verdict = verdict
+        rollout.reward = RIGHT if verdict == "right" else WRONG
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """
-Makes the base policies of the embedded worlds: tiny Qwen3s, pretrained on demonstrations that slip, one family more than another.
-$ python worlds/make_base.py             # minutes; writes worlds/arith/ and prints the success rates
+Makes the base policies of the embedded worlds: tiny Qwen3s, pretrained on demonstrations that slip,
+one family more than another.
+$ python worlds/make_base.py             # minutes; writes worlds/arith/, prints the success rates
 $ python worlds/make_base.py letters     # writes worlds/letters/
 """
 import json
@@ -9,17 +10,18 @@ import sys
 
 import numpy as np
 import torch
-
-ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-sys.path.insert(0, ROOT)
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 
+sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+
 from rollout import Sampling, seed_of
 from torch_engine import TorchEngine
-from worlds.problems import ARITH, LETTERS, problems
+from worlds.problems import ARITH, LETTERS, problems, prompt_of
 
-SEED, STEPS, BATCH, LR, SAMPLES = 1, 1500, 256, 2e-3, 256
+SEED, STEPS, BATCH, LR = 1, 1500, 256, 2e-3  # of the pretraining
+SAMPLES = 256  # a prompt, to measure the success rates
+FOLDER = os.path.dirname(os.path.abspath(__file__))
 WORLDS = {"arith": ARITH, "letters": LETTERS}
 
 
@@ -27,57 +29,76 @@ def make_tokenizer(size=0, world=ARITH):
     """One token a character, filled up to `size` tokens."""
     vocab = ["<pad>", "<eos>", "="] + list(world.symbols) + [f.letter for f in world.families]
     vocab += [f"<{i}>" for i in range(len(vocab), size)]
-    tokenizer = Tokenizer(models.WordLevel({token: i for i, token in enumerate(vocab)}, unk_token="<pad>"))
+    ids = {token: i for i, token in enumerate(vocab)}
+    tokenizer = Tokenizer(models.WordLevel(ids, unk_token="<pad>"))
     tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex("."), "isolated")  # one token a character
     tokenizer.decoder = decoders.Fuse()
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="<pad>", eos_token="<eos>", model_max_length=64)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, pad_token="<pad>", eos_token="<eos>", model_max_length=64)
 
 
 def demonstrations(rng, world, tokenizer, count, held_out):
-    """`count` slipping demonstrations, families in equal parts -> ids [count, T], labels [count, T] (-100 outside the response)."""
-    ids, labels = [], []
+    """`count` slipping demonstrations, families in equal parts
+    -> ids [count, T], labels [count, T] (-100 outside the response)."""
+    ids = []
+    labels = []
     while len(ids) < count:
-        family, drawn = world.families[len(ids) % len(world.families)], world.draw(rng)
-        prompt = family.letter + "".join(world.symbols[i] for i in drawn) + "="
+        family = world.families[len(ids) % len(world.families)]
+        drawn = world.draw(rng)
+        prompt = prompt_of(world, family, drawn)
         if prompt in held_out:
             continue
-        prompt, trace = tokenizer(prompt)["input_ids"], tokenizer(world.solve(family, drawn, rng))["input_ids"]
-        ids.append(torch.tensor(prompt + trace + [tokenizer.eos_token_id]))
-        labels.append(torch.tensor([-100] * len(prompt) + trace + [tokenizer.eos_token_id]))
+        prompt_ids = tokenizer(prompt)["input_ids"]
+        response_ids = tokenizer(world.solve(family, drawn, rng))["input_ids"]
+        response_ids = response_ids + [tokenizer.eos_token_id]
+        ids.append(torch.tensor(prompt_ids + response_ids))
+        labels.append(torch.tensor([-100] * len(prompt_ids) + response_ids))
     pad = torch.nn.utils.rnn.pad_sequence
-    return pad(ids, batch_first=True, padding_value=tokenizer.pad_token_id), pad(labels, batch_first=True, padding_value=-100)
+    return (pad(ids, batch_first=True, padding_value=tokenizer.pad_token_id),
+            pad(labels, batch_first=True, padding_value=-100))
 
 
 def success_rates(samples, name="arith"):
-    """Share of right responses of the saved base policy on the evaluation prompts of each family."""
-    engine, held_out = TorchEngine(os.path.join(ROOT, "worlds", name), max_num_seqs=1024), problems(WORLDS[name], "eval")
+    """Share of right responses of the saved base policy on the evaluation prompts of each family.
+    """
+    engine = TorchEngine(os.path.join(FOLDER, name), max_num_seqs=1024)
+    held_out = problems(WORLDS[name], "eval")
+    prompts = [engine.tokenizer(p.prompt)["input_ids"] for p in held_out]
     seeds = [[seed_of("base", p.uid, j) for j in range(samples)] for p in held_out]
-    rollouts = engine.generate([engine.tokenizer(p.prompt)["input_ids"] for p in held_out], seeds, Sampling(max_tokens=12))
     right = {f.letter: [] for f in WORLDS[name].families}
-    for r in rollouts:
-        right[held_out[r.prompt_id].group].append(r.text == held_out[r.prompt_id].answer)
-    return {letter: float(np.mean(x)) for letter, x in right.items()}
+    for rollout in engine.generate(prompts, seeds, Sampling(max_tokens=12)):
+        problem = held_out[rollout.prompt_id]
+        right[problem.group].append(rollout.text == problem.answer)
+    return {letter: float(np.mean(outcomes)) for letter, outcomes in right.items()}
 
 
 def main():
     torch.set_num_threads(1)  # the same weights on every machine of a kind
     torch.manual_seed(SEED)
     name = sys.argv[1] if len(sys.argv) > 1 else "arith"
-    world, out = WORLDS[name], os.path.join(ROOT, "worlds", name)
-    rng, tokenizer = np.random.default_rng(SEED), make_tokenizer(world=world)
-    config = Qwen3Config(vocab_size=len(tokenizer), hidden_size=64, intermediate_size=192, num_hidden_layers=3, num_attention_heads=4,
-                         num_key_value_heads=2, head_dim=32, max_position_embeddings=64, tie_word_embeddings=True,
-                         eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id, bos_token_id=None)
+    world = WORLDS[name]
+    out = os.path.join(FOLDER, name)
+    rng = np.random.default_rng(SEED)
+    tokenizer = make_tokenizer(world=world)
+    config = Qwen3Config(
+        vocab_size=len(tokenizer), hidden_size=64, intermediate_size=192, num_hidden_layers=3,
+        num_attention_heads=4, num_key_value_heads=2, head_dim=32, max_position_embeddings=64,
+        tie_word_embeddings=True, eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id, bos_token_id=None)
     model = Qwen3ForCausalLM(config)
     print(f"{sum(p.numel() for p in model.parameters()):,} parameters")
     optimizer = torch.optim.AdamW(model.parameters(), lr=LR, weight_decay=0.0)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LR, total_steps=STEPS, pct_start=0.05)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, LR, total_steps=STEPS, pct_start=0.05)
     held_out = {p.prompt for split in ("train", "eval") for p in problems(world, split)}
     for step in range(STEPS):
         ids, labels = demonstrations(rng, world, tokenizer, BATCH, held_out)
-        loss = model(input_ids=ids, labels=labels).loss  # right padding: a causal model never looks at it
+        # No attention mask: padding is on the right, where a causal model never looks.
+        loss = model(input_ids=ids, labels=labels).loss
         loss.backward()
-        optimizer.step(), schedule.step(), optimizer.zero_grad()
+        optimizer.step()
+        schedule.step()
+        optimizer.zero_grad()
         if step % 100 == 0 or step == STEPS - 1:
             print(f"step {step:4d}  loss {loss.item():.4f}", flush=True)
     model.save_pretrained(out)
