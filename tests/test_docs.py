@@ -107,7 +107,7 @@ def test_settings_named_in_a_page_are_knobs(page):
 
 
 def test_the_eight_steps_are_the_banners():
-    banners = re.findall(r"# -{5,} (\d) ([\w, ]+?)(?::.*)? -{5,}", read("train.py"))
+    banners = re.findall(r"# -{5,} (\d) ([\w, ]+?)(?::.*)? -+$", read("train.py"), re.M)
     steps = re.findall(r"^(\d)\. \*\*([\w, ]+)\*\*", PAGES["README.md"], re.M)
     assert banners == steps and len(steps) == 8
     of_one_step = ", ".join(re.findall(r"^## (\d.*)", PAGES["docs/one_step.md"], re.M))
