@@ -1,0 +1,323 @@
+"""The pages are true: their commands parse, their paths exist, their snippets run, their tables are
+what the commands print, their facts hold."""
+import ast
+import dataclasses
+import glob
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import data
+from bench import arms
+from configurator import parse
+from data import HUB
+from eval import EvalConfig
+from model import load_policy
+from ranks import Group
+from train import PRESETS, Config, main
+from worlds.problems import ARITH
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+
+
+def read(path):
+    with open(os.path.join(ROOT, path), encoding="utf-8") as file:
+        return file.read()
+
+
+PAGES = {os.path.relpath(path, ROOT): read(path)
+         for path in (f"{ROOT}/README.md", f"{ROOT}/CONTRIBUTING.md", *glob.glob(f"{ROOT}/docs/*.md"))}
+COMMAND = r"(?:^|`)((?:python|torchrun --nproc_per_node=8) [\w/]+\.py[^`\n#]*)"
+COMMANDS = sorted({(page, command.strip()) for page, text in PAGES.items()
+                   for command in re.findall(COMMAND, text, re.M)})
+CONFIGS = {"train.py": Config, "eval.py": EvalConfig}
+KNOBS = {field.name for config in CONFIGS.values() for field in dataclasses.fields(config)}
+
+
+def words(page):
+    """A page's text with every run of spaces and line ends as one space."""
+    return " ".join(PAGES[page].split())
+
+
+def snippets(page):
+    return re.findall(r"```python\n(.*?)```", PAGES[page], re.S)
+
+
+def printed(*command):
+    """What a script of this project prints."""
+    done = subprocess.run([sys.executable, *command], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout
+
+
+def results_of(name):
+    return json.loads(read(f"bench/results/{name}.json"))["results"]
+
+
+# ---------- commands, paths, names ----------
+
+@pytest.mark.parametrize("page, command", COMMANDS)
+def test_commands_name_real_scripts_configs_and_knobs(page, command):
+    script, *arguments = shlex.split(command.replace(" --nproc_per_node=8", ""))[1:]
+    assert os.path.exists(script)
+    if script == "bench/arms.py":
+        options = dict(argument[2:].split("=", 1) for argument in arguments)
+        assert set(options.get("arms", "grpo").split(",")) <= set(arms.ARMS)
+        assert options.get("world", "arith") in arms.WORLDS
+        own = {"arms", "world", "seeds", "json", "read", "against"}
+        arguments = [f"--{key}={value}" for key, value in options.items() if key not in own]
+    if script in (*CONFIGS, "bench/arms.py") and arguments != ["--help"]:
+        parse(CONFIGS.get(script, Config), arguments)
+
+
+def test_there_are_commands_and_two_of_the_readme_are_make():
+    assert len(COMMANDS) > 30
+    assert re.findall(r"^make (\S+)", PAGES["README.md"], re.M) == ["demo", "test"]
+    makefile = read("Makefile")
+    assert all(f"\n{target}: .venv/installed" in makefile for target in ("demo", "test"))
+    for page in PAGES.values():
+        for target in re.findall(r"`make (?:PYTHON=\S+ )?([\w-]+)`", page):
+            assert re.search(rf"^{target}:", makefile, re.M), target
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_paths_links_and_images_exist(page):
+    of_a_run = {"ckpt/", "hf/", "best/", "time/", "mem/", "mine.py"}  # made by it, or by a reader
+    folder = os.path.dirname(page)
+    for path in re.findall(r"\]\((?!https?:)([^)]+)\)", PAGES[page]):
+        assert os.path.exists(os.path.join(folder, path)), path
+    named = re.findall(r"`((?:\w+/)*(?:\w+\.(?:py|json|md)|\w+/))`", PAGES[page])
+    for path in set(named) - of_a_run - {"config.json"}:
+        assert os.path.exists(path), path
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_settings_named_in_a_page_are_knobs(page):
+    """Written as `knob=value` or `--knob=value`."""
+    of_others = {"against", "rdzv_backend", "tensor_parallel_size"}  # arms.py, torchrun, vLLM
+    for knob in re.findall(r"`(?:--)?([a-z_]+)=[^`]*`", PAGES[page]):
+        assert knob in KNOBS | of_others, knob
+
+
+def test_the_eight_steps_are_the_banners():
+    banners = re.findall(r"# -{5,} (\d) ([\w, ]+?)(?::.*)? -+$", read("train.py"), re.M)
+    steps = re.findall(r"^(\d)\. \*\*([\w, ]+)\*\*", PAGES["README.md"], re.M)
+    assert banners == steps and len(steps) == 8
+    of_one_step = ", ".join(re.findall(r"^## (\d.*)", PAGES["docs/one_step.md"], re.M))
+    assert of_one_step == ", ".join(f"{number} {name}" for number, name in steps)
+
+
+def test_what_the_readme_says_to_edit_is_there():
+    table = PAGES["README.md"].split("| to change | edit |")[1].split("\n\n")[0]
+    rows = re.findall(r"((?:`\w+`(?:, )?)+) in `([\w/]+\.py)`", table)
+    assert len(rows) >= 5
+    for names, path in rows:
+        defined = set()
+        for node in ast.parse(read(path)).body:
+            targets = getattr(node, "targets", [])
+            defined |= {getattr(node, "name", None), *(getattr(t, "id", None) for t in targets)}
+        assert set(re.findall(r"`(\w+)`", names)) <= defined, path
+
+
+def test_every_measurement_is_named_in_a_page():
+    for path in set(glob.glob("bench/*.py")) - {"bench/common.py", "bench/gpu_child.py"}:
+        assert any(path in page for page in PAGES.values()), path
+
+
+def test_the_readme_is_short_and_counts_lines():
+    readme = PAGES["README.md"]
+    assert len(readme.splitlines()) <= 150 and len(readme.encode()) <= 12_000
+    counts = re.findall(r"`([\w/]+\.py)`\s\((\d+)\)", readme)
+    flat = {path for path in os.listdir(ROOT) if path.endswith(".py")}
+    assert flat <= {path for path, _ in counts}
+    for path, count in counts:
+        lines = len(read(path).splitlines())
+        assert abs(lines - int(count)) <= 0.1 * lines, f"{path} has {lines} lines"
+
+
+# ---------- tables that commands print ----------
+
+def test_the_table_of_presets_states_the_defaults_and_what_each_sets():
+    defaults = {field.name: field.default for field in dataclasses.fields(Config)}
+    row = r"^\| `(\w+)` \| `([\w.]+)` \| `([\w.]+)` \| `([\w.]+)` \|"
+    rows = re.findall(row, PAGES["docs/method.md"], re.M)
+    assert {name for name, *_ in rows} == set(PRESETS["paper"]) == set(PRESETS["reference"])
+    for name, *values in rows:
+        sets = (defaults[name], PRESETS["paper"][name], PRESETS["reference"][name])
+        assert values == [str(value) for value in sets]
+
+
+def test_the_table_of_memory_is_what_the_command_prints():
+    """The four configs of a size have one line in the page; cells are compared without slashes
+    between columns, which the command does not print."""
+    lines = printed("bench/budget.py").splitlines()
+    rows = re.findall(r"^\| `(qwen3_\w+)_\*\.py` \| (.*) \|$", PAGES["docs/paper.md"], re.M)
+    assert len(rows) == 3
+    for name, row in rows:
+        cells = row.split(" | ")
+        hours, fits, with_small_cache = cells[4:]
+        fits = f"{fits} {with_small_cache}".replace("/", "")
+        in_page = " ".join([*cells[:5], fits]).split()
+        of_size = [line.split(None, 1)[1] for line in lines if line.startswith(name + "_")]
+        assert len(of_size) == 4 and all(line.split() == in_page for line in of_size)
+        for path in glob.glob(f"config/{name}_*.py"):
+            assert f"some {hours} hours" in read(path).splitlines()[0]
+
+
+def test_the_table_of_scaling_is_what_the_command_prints():
+    assert printed("bench/budget.py", "--scaling") in PAGES["docs/scaling.md"]
+
+
+def test_the_table_of_the_tracked_update_is_made_of_the_kept_result():
+    assert printed("bench/budget.py", "--read=bench/results/memory.json") in PAGES["docs/paper.md"]
+
+
+@pytest.mark.parametrize("name, seeds, rows", [
+    ("arith", 8, 22), ("letters", 8, 22), ("tuned/arith", 5, 5), ("tuned/letters", 5, 5),
+    ("tuned/arith_grpo", 5, 1), ("tuned/letters_grpo", 5, 1)])
+def test_the_report_is_the_kept_one(name, seeds, rows):
+    table = printed("bench/arms.py", f"--read=bench/results/{name}.json")
+    assert f"--read=bench/results/{name}.json`:\n\n{table}" in PAGES["docs/results.md"]
+    lines = table.splitlines()[2:]
+    assert len(lines) == rows and all(f"| {seeds} " in line for line in lines)
+
+
+def test_every_gain_with_an_interval_is_in_a_table_of_the_report():
+    """Those that are not over GRPO are written without the signs, and not looked for."""
+    tables = "\n".join(line for line in PAGES["docs/results.md"].splitlines() if "25,600 " in line)
+    claimed = {page: re.findall(r"([+-][\d.]+) % (\[[+-][\d.]+, [+-][\d.]+\])", words(page))
+               for page in PAGES}
+    assert len(claimed["docs/results.md"]) >= 25
+    for page, gains in claimed.items():
+        for gain, interval in gains:
+            assert f"| {gain} {interval} " in tables, (page, gain, interval)
+
+
+def test_the_results_in_the_readme_are_the_kept_ones():
+    names = {"GRPO": "grpo", "Prompt-GDRO": "prompt_error", "Rollout-GDRO": "rollout_price_pass",
+             "both": "both", "Knapsack RL": "knapsack"}
+
+    def means(results, arm):
+        values = [np.mean([run[metric] for run in results[arm].values()])
+                  for metric in ("mean@8", "pass@8", "worst")]
+        return " / ".join(f"{value:.3f}".removeprefix("0") for value in values)
+
+    tuned = [results_of("tuned/arith"), results_of("tuned/letters")]
+    default = results_of("arith")
+    for name, arm in names.items():
+        cells = [name]
+        for results in tuned:
+            gain = "{:+.1f} [{:+.1f}, {:+.1f}]".format(*arms.gain(results, arm, "grpo", "mean@8"))
+            cells += [means(results, arm), gain if arm != "grpo" else ""]
+        row = " | ".join([*cells, means(default, arm)]).replace("|  |", "| |")
+        assert f"| {row} |" in PAGES["README.md"]
+    one_update = means(results_of("tuned/arith_grpo"), "grpo")
+    assert f"reaches {one_update} on `arith` at 4e-4" in words("README.md")
+
+
+def test_tuned_grpo_beats_every_arm_at_the_default_rate():
+    for world in ("arith", "letters"):
+        mean = {(name, arm): np.mean([run["mean@8"] for run in runs.values()])
+                for name in (world, f"tuned/{world}") for arm, runs in results_of(name).items()}
+        assert mean[f"tuned/{world}", "grpo"] > max(mean[world, arm] for arm in results_of(world))
+
+
+def test_every_arm_is_explained():
+    table = PAGES["docs/results.md"].split("| arm | what it is |")[1].split("\n\n")[0]
+    explained = set(re.findall(r"`(\w+)`", table))
+    assert set(arms.ARMS) <= explained
+
+
+def test_every_metric_is_explained(tmp_path):
+    table = PAGES["docs/running.md"].split("| metric | meaning |")[1].split("\n\n")[0]
+    main(["--steps=1", "--eval_sets=", "--prompts_per_step=4", f"--out_dir={tmp_path}/run"])
+    logged = set(json.loads((tmp_path / "run" / "metrics.jsonl").read_text()))
+    assert set(re.findall(r"`([\w/]+)`", table)) - {"price", "exp3p"} == logged
+
+
+@pytest.mark.slow
+def test_the_step_in_numbers_is_what_the_command_prints():
+    """On another processor rounding differs, and a single sample may too: then write it again."""
+    assert printed("bench/one_step.py") == PAGES["docs/one_step.md"]
+
+
+# ---------- facts ----------
+
+def test_the_table_of_data_sets_names_them_all():
+    page = PAGES["docs/data_and_grading.md"]
+    for name, known in HUB.items():
+        assert f"`{name}`" in page and known.hub in page
+        assert not known.config or f"`{known.config}`" in page
+
+
+def test_facts_about_the_embedded_world():
+    policy = load_policy("worlds/arith", Group(Config()))[0]
+    size = f"{sum(p.numel() for p in policy.parameters()):,} parameters"
+    world = words("docs/data_and_grading.md")
+    assert size in world and size in words("README.md") and size in words("docs/results.md")
+    rates = json.loads(read("worlds/arith/success_rates.json"))["success_rates"]
+    assert f"from {rates['A']:.2f} (A) down to {rates['H']:.3f} (H)" in world
+    first, last = (ARITH.families[i].share for i in (0, -1))
+    assert f"(A {first:.0%}, H {last:.0%})".replace("%", " %") in world
+    cfg = Config()
+    rollouts = f"{cfg.steps * cfg.prompts_per_step * cfg.n_rollouts:,} rollouts"
+    assert f"the same {rollouts}" in words("docs/results.md")
+    assert f"after {rollouts}" in words("README.md")
+    assert cfg.lr == 5e-5 and "default rate 5e-5" in words("README.md")
+
+
+def test_the_adversaries_run_alone_as_written(tmp_path):
+    """In a folder with a copy of gdro.py and nothing else, without torch. The hard prompt ends with
+    the most rollouts and weight."""
+    snippet, = snippets("docs/embed.md")
+    shutil.copy("gdro.py", tmp_path)
+    (tmp_path / "loop.py").write_text(snippet)
+    start = "import sys; sys.modules['torch'] = None; exec(open('loop.py').read())"
+    done = subprocess.run([sys.executable, "-c", start], capture_output=True, text=True,
+                          cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    counts = dict(re.findall(r"'(\w+)': (\d+)", done.stdout))
+    weights = re.search(r"\[ *([\d.]+) +([\d.]+) +([\d.]+)\]", done.stdout).groups()
+    easy, fair, hard = map(float, weights)
+    assert int(counts["hard"]) > int(counts["easy"]) and hard > easy
+    assert sum(map(int, counts.values())) == 12
+
+
+def test_reward_and_loader_run_as_written_and_learn(tmp_path):
+    grader, = snippets("README.md")
+    loader, = snippets("docs/data_and_grading.md")
+    for snippet in (grader, loader):
+        assert len([line for line in snippet.splitlines() if line.strip()]) <= 10
+    (tmp_path / "mine.py").write_text(grader)
+    try:
+        exec(loader, vars(data))
+        main([f"--reward={tmp_path}/mine.py:last_number", "--dataset=sums", "--eval_sets=sums",
+              "--steps=20", f"--out_dir={tmp_path}/run"])
+    finally:
+        data.DATASETS.pop("sums", None)
+    lines = (tmp_path / "run" / "eval.jsonl").read_text().splitlines()
+    first, last = map(json.loads, lines)
+    assert list(first["groups"]) == ["0", "4", "8"]
+    assert last["mean@8"] > first["mean@8/interval"][1]
+
+
+def test_the_figures_can_be_drawn_again(tmp_path):
+    target = read("Makefile").split("\nfigures:")[1].split("\n\n")[0]
+    commands = re.findall(r"^\t\$\(PY\) (.*)$", target, re.M)
+    kept = shutil.ignore_patterns("*.png")
+    shutil.copytree("bench/results", tmp_path / "bench" / "results", ignore=kept)
+    for command in commands:
+        script, *arguments = command.split()
+        subprocess.run([sys.executable, os.path.abspath(script), *arguments], cwd=tmp_path,
+                       check=True, capture_output=True)
+    shown = {path for page in PAGES.values()
+             for path in re.findall(r"\]\((?:\.\./)?(bench/results/[^)]+\.png)\)", page)}
+    assert len(shown) == 5
+    assert all(os.path.getsize(tmp_path / path) > 10_000 for path in shown)
