@@ -14,6 +14,8 @@ test-all: .venv/installed  # also the slow tests: restarts, many ranks, models a
 	$(PY) -m pytest -q -m ""
 
 figures: .venv/installed  # the README's figures, from the kept results
+	$(PY) bench/figures.py curves bench/results/tuned/arith.json grpo prompt_error rollout_price_pass both
+	$(PY) bench/figures.py curves bench/results/tuned/letters.json grpo prompt_error rollout_price_pass both
 	$(PY) bench/figures.py curves bench/results/arith.json grpo prompt_error rollout_price_pass both
 	$(PY) bench/figures.py curves bench/results/letters.json grpo prompt_error rollout_price_pass both
 	$(PY) bench/figures.py gains bench/results/arith.json bench/results/letters.json --out=bench/results/gains.png

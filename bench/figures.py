@@ -23,6 +23,9 @@ CURVES = {  # key in a result's curves -> title and axis of its panel
 }
 
 
+PUBLIC = {"grpo": "GRPO", "prompt_error": "Prompt-GDRO", "rollout_price_pass": "Rollout-GDRO"}
+
+
 def arm_curves(plt, report, arms):
     """Three metrics over the rollouts generated: means over seeds with 95 % intervals."""
     figure, axes = plt.subplots(1, len(CURVES), figsize=(WIDTH, 2.7))
@@ -32,7 +35,7 @@ def arm_curves(plt, report, arms):
             rollouts = np.array(runs[0]["rollouts"]) / 1000  # the same in every run
             curves = np.array([run["curve"][key] for run in runs])  # [seeds, evaluations]
             mean, half = curves.mean(axis=0), half_width(curves)
-            [line] = axis.plot(rollouts, mean, marker=".", label=arm)
+            [line] = axis.plot(rollouts, mean, marker=".", label=PUBLIC.get(arm, arm))
             color = line.get_color()
             axis.fill_between(
                 rollouts, mean - half, mean + half, color=color, alpha=0.15, linewidth=0

@@ -319,5 +319,5 @@ def test_the_figures_can_be_drawn_again(tmp_path):
                        check=True, capture_output=True)
     shown = {path for page in PAGES.values()
              for path in re.findall(r"\]\((?:\.\./)?(bench/results/[^)]+\.png)\)", page)}
-    assert len(shown) == 5
+    assert len(shown) == 7
     assert all(os.path.getsize(tmp_path / path) > 10_000 for path in shown)

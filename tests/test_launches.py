@@ -24,8 +24,8 @@ from train import Config
 
 RECIPES = sorted(glob.glob(os.path.join(bench.ROOT, "config", "qwen3_*.py")))
 SIZES = {model: bench.parameters_of(model) for model in bench.SHAPES}
-with open(os.path.join(bench.ROOT, "README.md"), encoding="utf-8") as file:
-    README = file.read()
+with open(os.path.join(bench.ROOT, "docs", "paper.md"), encoding="utf-8") as file:
+    PAPER = file.read()
 with open(os.path.join(bench.ROOT, "docs", "scaling.md"), encoding="utf-8") as file:
     SCALING = file.read()
 
@@ -46,7 +46,7 @@ def whole(cfg, gpus):
 def test_a_config_fits_where_the_readme_says_so_and_nowhere_else(path, gpus, card, usable):
     cfg = parse(Config, [path])
     group = re.sub(r"(qwen3_[^_]+)_.*", r"\1", os.path.basename(path))
-    [row] = re.findall(rf"^\| `{group}_\*\.py` \| (.*) \|$", README, re.M)
+    [row] = re.findall(rf"^\| `{group}_\*\.py` \| (.*) \|$", PAPER, re.M)
     column = {80: 0, 141: 1}[card]
     as_it_is, with_small_cache = (int(cell.split(" / ")[column]) for cell in row.split(" | ")[-2:])
     small = dataclasses.replace(cfg, kv_cache_gib=8.0)
