@@ -116,7 +116,8 @@ def tables(step):
     for name, i in chosen.items():
         made[name] = table(("response", "reward", "advantage A", "weight w"), *[
             (f"`{r.text}`", f"{r.reward:+.0f}", f"{advantage:+.3f}", f"{step['weights'][i]:.3f}")
-            for r, advantage in zip(step["rollouts"], step["advantages"]) if r.prompt_id == i])
+            for r, advantage in zip(step["rollouts"], step["advantages"], strict=True)
+            if r.prompt_id == i])
     for verdict in ("right", "wrong"):
         made[verdict] = loss_of(next(r for r in step["rollouts"] if r.verdict == verdict
                                      and r.prompt_id == chosen["fair"]), step)
@@ -126,6 +127,11 @@ def tables(step):
          step["bins_after"][i], score[bins[i]], f"{step['score_after'][bins[i]]:.3f}")
         for name, i in chosen.items()])
     return made
+
+
+def filled(table, found):
+    """A place of the page with its table in it."""
+    return f"{found[1]}{table}\n{found[2]}"
 
 
 def main():
@@ -139,7 +145,7 @@ def main():
     for name, made in tables(step).items():
         between = re.compile(rf"(<!-- {name} -->\n).*?(<!-- end -->)", re.S)
         assert between.search(page), f"{PAGE} has no place for the table {name!r}"
-        page = between.sub(lambda found: f"{found[1]}{made}\n{found[2]}", page)
+        page = between.sub(functools.partial(filled, made), page)
     if "--write" in sys.argv[1:]:
         with open(PAGE, "w") as file:
             file.write(page)

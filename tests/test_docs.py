@@ -33,7 +33,8 @@ def read(path):
 
 
 PAGES = {os.path.relpath(path, ROOT): read(path)
-         for path in (f"{ROOT}/README.md", f"{ROOT}/CONTRIBUTING.md", *glob.glob(f"{ROOT}/docs/*.md"))}
+         for path in (f"{ROOT}/README.md", f"{ROOT}/CONTRIBUTING.md",
+                      *glob.glob(f"{ROOT}/docs/*.md"))}
 COMMAND = r"(?:^|`)((?:python|torchrun --nproc_per_node=8) [\w/]+\.py[^`\n#]*)"
 COMMANDS = sorted({(page, command.strip()) for page, text in PAGES.items()
                    for command in re.findall(COMMAND, text, re.M)})
