@@ -189,7 +189,7 @@ class Bench:
     def problems(self):
         """A file with as many problems as a step has prompts: from the second step on all have
         been seen, so that the adversaries have something to do."""
-        from worlds import arith
+        from worlds.problems import arith
 
         path = os.path.join(self.folder, "problems.jsonl")
         if not os.path.exists(path):

@@ -65,6 +65,7 @@ def train(*arguments):
     It writes no checkpoint and no model: those are tens of GB, and another part looks at them."""
     import checkpoint
     import train as trainer
+    from runlog import replace_file
 
     built = []
 
@@ -81,7 +82,7 @@ def train(*arguments):
     def begin_and_tell(self, *args):
         begin(self, *args)
         if self.group.master:
-            self.write(self.path("built.json"), json.dumps(built))
+            replace_file(self.path("built.json"), json.dumps(built))
 
     trainer.load_policy = timed(trainer.load_policy)
     trainer.make_engine = timed(trainer.make_engine)
@@ -140,7 +141,7 @@ def sleep_figures(sampler, policy, cfg, group):
     import torch
 
     from rollout import Sampling
-    from worlds import arith
+    from worlds.problems import arith
 
     prompts = [sampler.tokenizer(p.prompt)["input_ids"] for p in arith("eval")[:16]]
     sampling = Sampling(cfg.max_response_len, temperature=0)
