@@ -73,15 +73,18 @@ def cache_gib(shape, seqs, tokens):
 
 def memory_needed(shape, size, ranks):
     """GiB that a GPU needs at most, by train.py's own estimate."""
-    from budget import memory_gib
+    from budget import phases
 
     config = SimpleNamespace(
         num_hidden_layers=shape["layers"], hidden_size=shape["width"],
-        intermediate_size=shape["inner"], vocab_size=shape["vocabulary"])
+        intermediate_size=shape["inner"], vocab_size=shape["vocabulary"],
+        num_attention_heads=shape["heads"], num_key_value_heads=shape["kv_heads"],
+        head_dim=head_of(shape), tie_word_embeddings=True)
     cfg = SimpleNamespace(
         kl_coef=0.001, tokens_per_micro_batch=size["micro"], kv_cache_gib=size["kv_cache_gib"],
-        activation_checkpointing=size["checkpointing"])
-    return max(memory_gib(count_parameters(shape), config, cfg, ranks)) + RESERVE
+        activation_checkpointing=size["checkpointing"], max_num_seqs=size["seqs"])
+    needed = phases(count_parameters(shape), config, cfg, ranks)
+    return max(needed.values()) + RESERVE
 
 
 def choose_size(shape, gib, ranks, tokens=512):
