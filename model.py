@@ -41,6 +41,8 @@ class Policy(torch.nn.Module):
         [T], T response tokens, row after row; entropy carries no gradient."""
         # the head is left out here: its output would be [B, S, V], gigabytes of float32
         hidden = self.hf.base_model(input_ids=input_ids, use_cache=False).last_hidden_state
+        # rows of different lengths become one list of tokens: nothing is done for padding and
+        # prompts, and no sum downstream has to mask them again
         predicts = response_mask[:, 1:]  # the hidden state at t - 1 predicts token t
         hidden = hidden[:, :-1][predicts]  # [T, D]
         targets = input_ids[:, 1:][predicts]  # [T]
@@ -83,6 +85,7 @@ class TokenLogprobs(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, hidden, weight, bias, targets, temperature, block, float32_head=False):
+        # logits of 16,384 tokens over 151,936 entries would take 9.3 GiB in float32
         # a softmax in one pass over the blocks, relative to the highest logit so far
         top = hidden.new_full((len(hidden),), -torch.inf, dtype=torch.float32)
         total = torch.zeros_like(top)     # sum of exp(logit - top)
@@ -107,6 +110,7 @@ class TokenLogprobs(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, grad, _):
+        # no logits were kept: making them again is one matrix product more, four instead of three
         hidden, weight, bias, targets, logz = ctx.saved_tensors
         _, weight_learns, bias_learns, *_ = ctx.needs_input_grad
         grad = grad / ctx.temperature
@@ -156,7 +160,8 @@ def explained(load):
     """Makes a loader of Hugging Face files raise UsageError, which says what is missing."""
     @functools.wraps(load)
     def loader(path, *arguments):
-        inside = os.path.join(path, "hf")  # of a run folder
+        # the usual slip: the run folder instead of the model in it
+        inside = os.path.join(path, "hf")
         if os.path.isdir(inside):
             raise UsageError(f"model={path}: no model in this folder; did you mean {inside}?")
         if os.path.isdir(path) and not os.path.exists(os.path.join(path, "config.json")):
@@ -199,6 +204,7 @@ def load_policy(path, group, temperature=1.0, trainable=True, checkpointing=Fals
     """(Policy, tokenizer), sharded over the group; in float32, or in group.dtype if it is only
     read. Only the master reads the weights; the other ranks start empty and receive their shards.
     UsageError at a model whose logits are more than head(hidden) (soft-capped or scaled)."""
+    # small steps would be lost in bfloat16 weights, so what learns is in float32
     dtype = torch.float32 if trainable else group.dtype
     hf = None
 
@@ -222,6 +228,7 @@ def load_policy(path, group, temperature=1.0, trainable=True, checkpointing=Fals
         empty = AutoModelForCausalLM.from_config(config, dtype=dtype)
     policy = Policy(empty.eval(), temperature, float32_head).requires_grad_(trainable)
     shard(policy, group, checkpointing)
+    # memory for the shards only, filled by the broadcast below
     policy.to_empty(device=group.device)
     empty.tie_weights()  # to_empty made two tensors of a tied one
     weights = {}
@@ -244,6 +251,7 @@ def shard(policy, group, checkpointing):
     stays with its embedding). Computation is in group.dtype (bfloat16 on GPUs); what is trained,
     its gradients' reduction and the optimizer are in float32."""
     layers = policy.hf.base_model.layers
+    # of a checkpointed layer only the input is kept; its activations are made again when needed
     if checkpointing:
         for i, layer in enumerate(layers):
             layers[i] = checkpoint_wrapper(layer, preserve_rng_state=False)
@@ -265,6 +273,7 @@ def shard(policy, group, checkpointing):
 @torch.no_grad()
 def check_head(hf, path):
     """UsageError unless the model's logits are what `scaled_logits` makes of its hidden states."""
+    # some models scale or cap their logits after the head, which would be missed silently
     ids = torch.arange(8)[None] % hf.config.get_text_config().vocab_size
     head = hf.get_output_embeddings()
     hidden = hf.base_model(input_ids=ids).last_hidden_state
@@ -285,6 +294,7 @@ def save_hf(policy, tokenizer, path, group, note=None):
     if group.master:
         beside = path + ".tmp"
         shutil.rmtree(beside, ignore_errors=True)
+        # names as Hugging Face has them, without the wrapper around the model
         weights = {name.removeprefix("hf."): tensor for name, tensor in weights.items()}
         policy.hf.save_pretrained(beside, state_dict=weights)
         tokenizer.save_pretrained(beside)

@@ -40,6 +40,7 @@ class Sampling:
     top_k: int = 0  # 0 is off; likewise
 
 
+# A third engine, SGLang say, is a subclass with the attributes and the four methods named here.
 class Engine:
     """What samples. An engine has the attributes `tokenizer`, `stop_ids`, `dtype`, `names` (of all
     weights, as Hugging Face calls them) and `probes` (some of these, which `read` can give back),
@@ -69,6 +70,7 @@ class Engine:
         """Take over the trainer's weights: an iterator of (Hugging Face name, full tensor) over the
         whole model, in one pass. RuntimeError when a weight is missing or unknown, is not finite,
         or is not what the engine holds afterwards."""
+        # the gate looks at each tensor as it passes: there is never a second copy of the model
         gate = SyncGate(self.probes, self.dtype)
         self.load(gate.watch(named_tensors))
         gate.check_names(self.names)
@@ -78,6 +80,7 @@ class Engine:
 def seed_of(*what):
     """A seed in [0, 2^63) that depends on all of `what`, and on nothing else (not on the process,
     as Python's hash would)."""
+    # with a separator, or 1, 23 and 12, 3 would have the same seed
     text = "\0".join(map(str, what)).encode()
     return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "big") >> 1
 
@@ -109,6 +112,7 @@ def text_of(tokenizer, response_ids, finished):
 
 def stop_ids(generation_config, tokenizer):
     """Token ids that end a response: the tokenizer's EOS and those of generation_config.json."""
+    # chat models often end a turn with another token than the tokenizer's EOS
     more = generation_config.eos_token_id
     if more is None:
         more = []
@@ -124,6 +128,7 @@ class VLLMEngine(Engine):
 
     def __init__(self, model, device="cpu", dtype=torch.float32, max_num_seqs=256,
                  max_model_len=None, kv_cache_gib=4.0, eager=False, rank=0, float32_head=False):
+        # in this process, where the trainer's weights are, and without a page of log lines
         # read when vllm is imported; what the user set stays
         os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
         os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
@@ -176,6 +181,7 @@ class VLLMEngine(Engine):
             top_k=sampling.top_k, min_p=0.0, max_tokens=sampling.max_tokens,
             stop_token_ids=self.stop_ids, logprobs=0, flat_logprobs=True, detokenize=False)
             for i, j in requests]
+        # token ids and not texts: the prompt is tokenized once, by the trainer's tokenizer
         texts = [{"prompt_token_ids": prompts[i]} for i, _ in requests]
         bar = functools.partial(QuietBar, progress) if progress else False
         with undisturbed():
@@ -196,6 +202,7 @@ class VLLMEngine(Engine):
         return rollouts
 
     def warn_of_preemptions(self, progress):
+        # vLLM counts from its start, so what is new is the difference
         before = self.preempted
         self.preempted = self.count_preemptions()
         if progress and self.preempted > before:
@@ -259,6 +266,8 @@ def checkpoint_names(model):
     """(Hugging Face names of all weights of a vLLM model, some of which the tensor is not fused
     with others and can be compared)."""
     fused = getattr(model, "packed_modules_mapping", {})  # e.g. qkv_proj: q_proj, k_proj, v_proj
+    # the trainer sends q, k and v apart, and vLLM holds them as one: only tensors that are alike on
+    # both sides can be read back and compared
     names = set()
     single = []
     for name, parameter in all_parameters(model).items():
@@ -306,6 +315,7 @@ def check_allocator(environ):
 def undisturbed():
     """vLLM reseeds the global random states, draws from them and rewrites LOCAL_WORLD_SIZE; on a
     CPU its samplers would compile for seconds. Keep all of that to itself."""
+    # the trainer draws nothing at random, but a user's own code may
     states = torch.get_rng_state(), random.getstate(), np.random.get_state()
     local_world = os.environ.get("LOCAL_WORLD_SIZE")
     stance = contextlib.nullcontext()

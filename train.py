@@ -123,6 +123,7 @@ class Config(SharedConfig):
     def __post_init__(self):
         super().__post_init__()
         longest = self.max_prompt_len + self.max_response_len
+        # what two knobs rule out together; bounds of one are in its line above
         exp3p = self.rollout_gdro and self.rollout_rule == "exp3p"
         if self.prompts_per_step % self.updates_per_step:
             raise UsageError(f"prompts_per_step={self.prompts_per_step} must be a multiple of "
@@ -245,6 +246,7 @@ def score_rollouts(policy, reference, updates):
     """Log-probabilities [T] of the rollouts before anything is learned from them: under the
     reference, and under the policy as it is. Those of the first update under the policy come with
     the forward pass that its loss needs anyway."""
+    # planned once, so that the update sees the same padding and its first ratio is exactly 1
     for update in updates:
         for micro in update:
             micro.ref = reference(micro.input_ids, micro.mask)[0] if reference else None
@@ -274,7 +276,7 @@ def update_policy(policy, optimizer, updates, step, cfg, group, gradient_gate):
                                      micro.spread(step.weights[step.prompt_id]), weight, cfg)
             # FSDP averages gradients over ranks; the loss is a sum over the global count
             (loss * group.world).backward()
-            # what the adversary is fed is without the adversary's weight
+            # what the adversary is fed is without the adversary's weight, or it would chase itself
             sequence_loss[micro.index] += micro.sums(values.pop("token_loss"))
             sums["loss"] += loss.item()
             for name, value in values.items():
@@ -288,6 +290,7 @@ def update_policy(policy, optimizer, updates, step, cfg, group, gradient_gate):
             optimizer.step()
         optimizer.zero_grad()  # the engine generates in the memory of the gradients
     sums = group.sum_by_name(sums | {"sequence_loss": sequence_loss})
+    # Eq 7: a mean over a response's tokens, then over the prompt's rollouts
     per_rollout = sums.pop("sequence_loss") / step.lengths
     prompt_loss = np.bincount(step.prompt_id, per_rollout, minlength=len(step.problems))
     return sums | {"loss": sums["loss"] / len(updates), "prompt_loss": prompt_loss / step.counts,
@@ -309,6 +312,8 @@ def metrics_of_step(step, stats, shadow_price, n_bins):
     reward = np.bincount(step.prompt_id, step.rewards, minlength=len(step.problems)) / step.counts
     # a prompt never visited is in no bin
     seen = step.bins[step.bins >= 0]
+    # the loss hovers around 0 whatever is learned, since advantages sum to 0 in their groups:
+    # reward/prompt_mean shows progress, and evaluation compares runs
     metrics = {
         "step": step.number, "loss": stats["loss"], "kl": stats["kl"],
         "approx_kl": stats["approx_kl"], "clipfrac": stats["clipfrac"],
@@ -456,6 +461,7 @@ def load_reference(cfg, group):
 def load_data(cfg, tokenizer, group):
     """(training set, evaluation sets by name, graders by name). Each grader has scored a right and
     a wrong answer to a real problem as it should."""
+    # the master reads, so that all ranks have the same rows in the same order
     training = group.on_master(load_set, cfg.dataset, "train", cfg, tokenizer)
     if len(training.problems) < cfg.prompts_per_step:
         raise UsageError(f"dataset={cfg.dataset} has {len(training.problems)} usable problems, "
@@ -470,6 +476,7 @@ def load_data(cfg, tokenizer, group):
 
 def make_controllers(cfg):
     """The classifier, and the adversaries that are on, by name."""
+    # numpy on every rank, fed the same numbers: nothing of them is ever sent
     made = {"classifier": DifficultyClassifier(cfg.n_bins, cfg.bin_passk, cfg.history,
                                                cfg.hysteresis, cfg.difficulty, cfg.unseen)}
     if cfg.prompt_gdro:
@@ -485,6 +492,7 @@ def make_controllers(cfg):
 
 def fingerprints(cfg, training, eval_sets):
     """What besides the knobs decides the result: of a resumed run it must be the same."""
+    # contents and not names: a file may have changed since the run began
     found = {"reward function": source_fingerprint(cfg.reward),
              "training set": fingerprint(training.problems)}
     for name, data in eval_sets.items():
@@ -497,6 +505,7 @@ def main(argv=None):
     stop = Stop()
     try:
         with Group(cfg) as group:
+            # grading processes end first, also when this process is about to end at once
             try:
                 records, best = train(cfg, stop, group)
             finally:
