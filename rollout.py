@@ -149,6 +149,7 @@ class VLLMEngine(Engine):
         self.asleep = False
         self.preempted = 0  # responses that were started again for want of cache, so far
         self.tokenizer = load_tokenizer(model)
+        # all ranks start theirs together, after the process group
         with undisturbed():
             self.llm = LLM(
                 model=model, dtype=str(dtype).removeprefix("torch."), load_format="safetensors",
@@ -175,7 +176,8 @@ class VLLMEngine(Engine):
         if not requests:
             return []
         # a request a rollout, each with its own seed: children of one request would draw with
-        # neighbouring seeds
+        # neighbouring seeds. Flat log-probabilities are plain lists: a dictionary a token would be
+        # a million objects for Python's garbage collector
         params = [SamplingParams(
             n=1, seed=seeds[i][j], temperature=sampling.temperature, top_p=sampling.top_p,
             top_k=sampling.top_k, min_p=0.0, max_tokens=sampling.max_tokens,
@@ -183,6 +185,7 @@ class VLLMEngine(Engine):
             for i, j in requests]
         # token ids and not texts: the prompt is tokenized once, by the trainer's tokenizer
         texts = [{"prompt_token_ids": prompts[i]} for i, _ in requests]
+        # one rank shows a bar for all
         bar = functools.partial(QuietBar, progress) if progress else False
         with undisturbed():
             outputs = self.llm.generate(texts, params, use_tqdm=bar)
