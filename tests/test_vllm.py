@@ -127,6 +127,15 @@ def test_the_engine_starts_beside_a_policy_that_fills_most_of_the_gpu(vllm_engin
     assert cache.kv_cache_memory_bytes == 2**26
 
 
+def test_the_other_model_runner_is_had_as_the_docs_say():
+    """GPUs run another of vLLM's model runners than CPUs do."""
+    from vllm import envs
+
+    with open("docs/running.md") as file:
+        assert "`VLLM_USE_V2_MODEL_RUNNER=0`" in file.read()
+    assert "VLLM_USE_V2_MODEL_RUNNER" in envs.environment_variables
+
+
 def test_expandable_segments_are_refused():
     check_allocator({"PYTORCH_ALLOC_CONF": "max_split_size_mb:64"})
     for key in ("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF"):
