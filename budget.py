@@ -28,12 +28,6 @@ def phases(parameters, shape, cfg, gpus):
     return {phase: needed_bytes / GIB for phase, needed_bytes in needed.items()}
 
 
-def memory_gib(parameters, shape, cfg, gpus):
-    """(GiB while vLLM generates, GiB while the policy updates) on each of the `gpus` of a host."""
-    needed = phases(parameters, shape, cfg, gpus)
-    return needed["generate"], needed["update"]
-
-
 def fits(parameters, shape, cfg, gpus, card):
     """Whether all phases and `BESIDES` fit on `gpus` cards of `card` usable GiB in a host."""
     return max(phases(parameters, shape, cfg, gpus).values()) + BESIDES <= card

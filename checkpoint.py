@@ -13,6 +13,7 @@ from torch.distributed.checkpoint import CheckpointException
 from torch.distributed.checkpoint.state_dict import get_state_dict, set_state_dict
 
 from configurator import UsageError
+from model import plain_name
 from runlog import SECRET, RunLog, read_json, replace_file, versions, without_secrets
 
 # PyTorch says so at each checkpoint of a single process
@@ -34,8 +35,7 @@ def checkpoint_state(policy, optimizer):
     weights, moments = get_state_dict(policy, [optimizer] if optimizer else [])
     tensors = {}
     for name, _ in policy.named_parameters():
-        name = name.replace("_checkpoint_wrapped_module.", "")
-        tensors[f"policy.{name}"] = weights[name]
+        tensors[f"policy.{plain_name(name)}"] = weights[plain_name(name)]
     for name, values in moments.get("state", {}).items():
         for key, tensor in values.items():
             tensors[f"optimizer.{name}.{key}"] = tensor

@@ -77,7 +77,7 @@ def print_start(cfg, presets, training, eval_sets, policy, group, checkpoint, st
     between = f"{cfg.n_min} to {cfg.n_max} each, " if cfg.rollout_gdro else ""
     epochs = cfg.steps * P / len(training.problems)
     print(f"step: {P} prompts x {n} rollouts ({between}mean exact) = {P * n} sequences = {u} "
-          f"updates of {P // u} prompts, over {group.world} rank{'s' * (group.world > 1)}; "
+          f"updates of {P // u} prompts, over {ranks}; "
           f"{cfg.steps} steps = {epochs:.1f} epochs = {cfg.steps * P * n:,} rollouts")
     if (cfg.prompt_gdro or cfg.rollout_gdro) and epochs <= 1 and cfg.unseen == "neutral":
         print("note: this is less than an epoch, so no prompt comes twice, none ever has a bin, "

@@ -8,7 +8,7 @@ import os
 import pytest
 from make_files import dapo_rows, tiny_qwen3, write_benchmarks, write_jsonl
 
-from budget import memory_gib
+from budget import phases
 from configurator import parse
 from train import PRESETS, Config, main
 
@@ -177,12 +177,13 @@ def test_the_memory_arithmetic_adds_up():
     cfg = parse(Config, [os.path.join(ROOT, "config", "qwen3_8b_grpo.py")])
     parameters, shape = budget.parameters_of(cfg.model)
     assert parameters == 8_190_735_360
-    generate, update = memory_gib(parameters, shape, cfg, 8)
+    needed = phases(parameters, shape, cfg, 8)
     matrix = 151936 * 4096
-    assert generate == pytest.approx((parameters * (14 / 8 + 2) + 8 * matrix) / 2**30 + 36)
-    on_one, _ = memory_gib(parameters, shape, cfg, 1)
-    assert on_one - generate == pytest.approx(parameters * 14 * 7 / 8 / 2**30)
+    in_bytes = parameters * (14 / 8 + 2) + 8 * matrix
+    assert needed["generate"] == pytest.approx(in_bytes / 2**30 + 36)
+    on_one = phases(parameters, shape, cfg, 1)["generate"]
+    assert on_one - needed["generate"] == pytest.approx(parameters * 14 * 7 / 8 / 2**30)
     layer = (parameters - 2 * matrix) / 36
     activations = 2 * 16384 * (35 * 4096 + 8 * 4096 + 5 * (4096 + 1024) + 6 * 12288)
     passing = 2 * (2 * matrix + 2 * layer) + 2 * matrix + 6 * layer  # gathered; gradients
-    assert update == pytest.approx((parameters * 18 / 8 + activations + passing) / 2**30)
+    assert needed["update"] == pytest.approx((parameters * 18 / 8 + activations + passing) / 2**30)
