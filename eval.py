@@ -61,6 +61,8 @@ class SharedConfig:
     #   yours, else boxed
     reward: str = knob("auto")  # exact | math | path.py:function; auto: exact for embedded worlds
     #   and loaders of yours, else math
+    solved_at: float = knob(1.0, 1e-9, 1)  # a response is solved (right) from this score on; bins,
+    #   allocation, mean@n and pass@k count solved ones, advantages take the score
     grade_workers: int = knob(2, 1, resume="free")  # grading processes a rank, except for exact
     grade_timeout: float = knob(5.0, 0.1, 3600)  # seconds an answer may take to grade
     max_prompt_len: int = knob(16, 1)  # tokens; longer prompts are left out and counted
@@ -108,7 +110,7 @@ def make_engine(cfg, group):
 
 def make_graders(cfg, names):
     """A grader for each different name of `names`, by name."""
-    return {name: Grader(name, cfg.grade_workers, cfg.grade_timeout)
+    return {name: Grader(name, cfg.grade_workers, cfg.grade_timeout, cfg.solved_at)
             for name in dict.fromkeys(names)}
 
 
@@ -173,7 +175,7 @@ def summarize(n_correct, groups, n, k, seed=0):
 
 # ---------- sampling and grading ----------
 
-OUTCOMES = ("right", "string_right", "no_answer", "timeout", "truncated", "tokens")
+OUTCOMES = ("right", "string_right", "no_answer", "timeout", "truncated", "tokens", "score")
 
 
 def outcomes(rollout, problem, reward):
@@ -181,7 +183,8 @@ def outcomes(rollout, problem, reward):
     the paper's way of scoring."""
     as_string = reward == "math" and string_match(rollout.text, problem.answer)
     return [rollout.verdict == "right", as_string, rollout.verdict == "no_answer",
-            rollout.verdict == "timeout", not rollout.finished, len(rollout.response_ids)]
+            rollout.verdict == "timeout", not rollout.finished, len(rollout.response_ids),
+            rollout.score]
 
 
 def measure(cfg, engine, graders, questions, group):
@@ -199,10 +202,11 @@ def measure(cfg, engine, graders, questions, group):
     rollouts = generate_share(engine, prompts, seeds, sampling, group, "evaluate")
     for reward in dict.fromkeys(rewards):
         grade(graders[reward], [r for r in rollouts if rewards[r.prompt_id] == reward], problems)
-    counts = np.zeros((len(questions), len(OUTCOMES)), int)
+    counts = np.zeros((len(questions), len(OUTCOMES)))
     for r in rollouts:
         counts[r.prompt_id] += outcomes(r, problems[r.prompt_id], rewards[r.prompt_id])
-    return group.sum(counts).astype(int).tolist()
+    # all are whole numbers but the score
+    return [[*map(int, whole), score] for *whole, score in group.sum(counts).tolist()]
 
 
 def evaluate(cfg, engine, graders, sets, group, kept=None):
@@ -236,6 +240,9 @@ def result_of_set(cfg, data, counts):
     n = cfg.eval_samples
     k = cfg.eval_passk
     result = summarize(counts["right"], groups, n, k, cfg.seed)
+    scores = np.array(counts["score"]) / n
+    result |= {"score": float(scores.mean()), "score/interval": interval(scores, cfg.seed),
+               "scores": counts["score"]}
     if data.reward == "math":
         as_string = summarize(counts["string_right"], groups, n, k, cfg.seed)
         result |= {f"string/{key}": as_string[key] for key in (f"mean@{n}", f"pass@{k}")}
@@ -329,12 +336,15 @@ def table(columns, gains=False):
     mean = next(key for key in first if key.startswith("mean@"))
     passed = next(key for key in first if key.startswith("pass@"))
     lines = [row("", columns)]
-    for key in (mean, passed):
+    keys = [mean, passed]
+    if any(partly_scored(r) for r in results):
+        keys.append("score")
+    for key in keys:
         bounds = [r[f"{key}/interval"] for r in results]
         lines.append(row(key, (f"{r[key]:.3f} [{low:.3f}, {high:.3f}]"
                                for r, (low, high) in zip(results, bounds, strict=True))))
     if gains:
-        lines += gain_rows(results, mean, passed)
+        lines += gain_rows(results, keys)
     if any(f"string/{mean}" in r for r in results):
         cells = [f"{r[f'string/{mean}']:.3f} / {r[f'string/{passed}']:.3f}"
                  if f"string/{mean}" in r else "-" for r in results]
@@ -353,19 +363,29 @@ def table(columns, gains=False):
     return lines
 
 
-def gain_rows(results, mean, passed):
-    """Lines of `table`: gains over the first result in the metrics called `mean` and `passed`."""
-    k = int(passed.removeprefix("pass@"))
-    per_question = {mean: lambda r: np.array(r["right"]) / r["sampling"]["n"],
-                    passed: lambda r: pass_at_k(r["right"], r["sampling"]["n"], k)}
+def partly_scored(result):
+    """Whether the scores of a result say more than its right responses."""
+    return result["scores"] != result["right"]
+
+
+def per_question(result, key):
+    """The values [Q] whose mean is result[key], for mean@n, pass@k and score."""
+    n = result["sampling"]["n"]
+    if key.startswith("pass@"):
+        return pass_at_k(result["right"], n, int(key.removeprefix("pass@")))
+    return np.array(result["scores" if key == "score" else "right"]) / n
+
+
+def gain_rows(results, keys):
+    """Lines of `table`: gains over the first result in the metrics called `keys`."""
     first = results[0]
     lines = []
-    for key, values in per_question.items():
+    for key in keys:
         cells = [""] + [relative(r[key], first[key]) for r in results[1:]]
         lines.append(row(f"  {key} relative", cells))
         cells = [""]
         for r in results[1:]:
-            low, high = interval(values(r) - values(first))
+            low, high = interval(per_question(r, key) - per_question(first, key))
             cells.append(f"{r[key] - first[key]:+.3f} [{low:+.3f}, {high:+.3f}]")
         lines.append(row(f"  {key} difference", cells))
     return lines
@@ -459,7 +479,8 @@ def compare(paths):
             runs[heading if heading not in runs else path] = saved["results"]
             k = saved["config"]["eval_passk"]
             settings = {name: {"questions": saved["problems"][name], "eval_passk": k,
-                               "reward": r["reward"]} | r["sampling"]
+                               "reward": r["reward"], "solved_at": saved["config"]["solved_at"]}
+                        | r["sampling"]
                         for name, r in saved["results"].items()}
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise UsageError(f"compare={path}: not a result of eval.py --output=... "

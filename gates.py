@@ -116,7 +116,7 @@ class GradientGate:
         for r, advantage in zip(step.rollouts, step.advantages, strict=True):
             self.run.append("broken_batch.jsonl", {
                 "step": step.number, "uid": step.uids[r.prompt_id], "response": r.text,
-                "reward": r.reward, "advantage": advantage, "weight": step.weights[r.prompt_id]})
+                "score": r.score, "advantage": advantage, "weight": step.weights[r.prompt_id]})
         raise RuntimeError(f"step {step.number}: the gradient of {self.most} updates in a row was "
                            f"not finite (norm {norm}); the step's batch is in "
                            f"{self.run.path('broken_batch.jsonl')}. The weights are those before "
@@ -131,7 +131,7 @@ class SuccessWatch:
         self.steps_without = 0
 
     def see(self, step):
-        self.steps_without = 0 if step.correct.any() else self.steps_without + 1
+        self.steps_without = 0 if step.scores.any() else self.steps_without + 1
         if self.steps_without == 5 and self.group.master:
-            tqdm.write("warning: no rollout was right in five steps, so every advantage is 0 and "
-                       "nothing is learned: look at samples.jsonl")
+            tqdm.write("warning: no rollout scored above 0 in five steps, so every advantage is 0 "
+                       "and nothing is learned: look at samples.jsonl")

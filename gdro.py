@@ -36,7 +36,7 @@ def variance_gain(p, n):
 
 
 DIFFICULTIES = ("posterior", "any")
-SIGNALS = ("error", "variance", "nll", "surrogate")
+SIGNALS = ("error", "score", "variance", "nll", "surrogate")
 RULES = ("price", "exp3p")
 UNSEEN = ("neutral", "hardest")
 UTILITIES = {"pass": pass_gain, "mixed": mixed_gain, "variance": variance_gain}
@@ -64,11 +64,12 @@ def bin_means(values, bins, n_bins):
     return np.divide(total, count, out=np.full(n_bins, np.nan), where=count > 0)
 
 
-def prompt_signals(n_correct, n_rollouts, success_rate, surrogate):
+def prompt_signals(n_correct, n_rollouts, success_rate, surrogate, score):
     """What an adversary may react to, per prompt -> dict of [P] arrays, one for each of `SIGNALS`.
-    All are high for prompts that the policy fails. `surrogate` is the paper's loss (Eqs 6-7): on
-    the policy that sampled it, it is 0 for every complete rollout group, because advantages sum to
-    0; the others stay informative. `success_rate` is the classifier's, over several visits."""
+    All are high for prompts that the policy fails. `score` is the mean score of the rollouts, which
+    may be partly right; `success_rate` the classifier's, over several visits. `surrogate` is the
+    paper's loss (Eqs 6-7): on the policy that sampled it, it is 0 for every complete rollout group,
+    because advantages sum to 0; the others stay informative."""
     n = np.asarray(n_rollouts, float)
     p = np.asarray(n_correct) / n
     # p * (1 - p) is too small by a factor (n - 1) / n on average. One rollout says nothing about
@@ -76,7 +77,8 @@ def prompt_signals(n_correct, n_rollouts, success_rate, surrogate):
     unbiased = np.divide(n, n - 1, out=np.full_like(n, np.nan), where=n > 1)
     # The floor keeps one hopeless prompt from outweighing all others of its bin.
     nll = -np.log(np.maximum(success_rate, 0.01))
-    return {"error": 1 - p, "variance": p * (1 - p) * unbiased, "nll": nll,
+    return {"error": 1 - p, "score": 1 - np.asarray(score, float),
+            "variance": p * (1 - p) * unbiased, "nll": nll,
             "surrogate": np.asarray(surrogate, float)}
 
 
@@ -130,17 +132,21 @@ class DifficultyClassifier:
 
     def success_rate(self, uids):
         """Posterior mean of each prompt's success rate -> [P]; NaN for a prompt never visited."""
-        rates = []
-        for uid in uids:
-            prompt = self.prompts.get(uid, self.stranger)
-            mean = (prompt.right + self.prior) / (prompt.rollouts + 2 * self.prior)
-            # Without a rollout, the mean is the prior's: 0.5, which nobody has measured.
-            rates.append(mean if prompt.rollouts else math.nan)
-        return np.array(rates)
+        a, b = self.posterior(uids)
+        # Without a rollout, the mean is the prior's: 0.5, which nobody has measured.
+        return np.where(a + b > 2 * self.prior, a / (a + b), math.nan)
 
     def estimate(self, uids):
         """Estimated pass@k of visited prompts (Eq 10, or the posterior's) -> [P] in [0, 1]."""
         return np.array([self.pass_at_k(self.prompts.get(uid, self.stranger)) for uid in uids])
+
+    def posterior(self, uids):
+        """(a, b) of each prompt's Beta posterior: right and wrong rollouts of the visits that
+        count, and the prior's -> [P], [P]."""
+        prompts = [self.prompts.get(uid, self.stranger) for uid in uids]
+        right = np.array([prompt.right for prompt in prompts])
+        rollouts = np.array([prompt.rollouts for prompt in prompts])
+        return right + self.prior, rollouts - right + self.prior
 
     def pass_at_k(self, prompt):
         if self.difficulty == "any":
@@ -164,6 +170,9 @@ class DifficultyClassifier:
                                 f"{uid!r} is {type(uid).__name__}")
             if uid not in self.prompts:
                 self.prompts[uid] = Prompt(deque(maxlen=self.history))
+            if right != int(right) or n != int(n):
+                raise ValueError(f"{uid!r}: {right} right of {n} rollouts: counts must be whole; "
+                                 "a score in between is solved or not")
             self.prompts[uid].record(int(right), int(n))
         # A step that runs on into the next epoch may hold a prompt twice. Its bin must follow the
         # estimate from both visits, so bins move only after all visits are recorded.

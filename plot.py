@@ -95,7 +95,8 @@ def distribution(mass):
 
 
 def learning_curves(plt, runs, set_name):
-    """mean@n and pass@k on one evaluation set with 95 % intervals, and groups of the first run.
+    """mean@n and pass@k on one evaluation set with 95 % intervals, the mean score where responses
+    can be partly right, and groups of the first run.
 
     runs: name -> its records of that set."""
     first = next(iter(runs))
@@ -106,8 +107,10 @@ def learning_curves(plt, runs, set_name):
                 f"{run} was not evaluated by {' and '.join(metrics)} as {first} was: "
                 "draw runs of equal eval_samples and passk together"
             )
-    figure, axes = plt.subplots(1, 3)
-    for axis, key in zip(axes[:2], metrics, strict=True):
+    if any(r["scores"] != r["right"] for records in runs.values() for r in records):
+        metrics.append("score")
+    figure, axes = plt.subplots(1, len(metrics) + 1)
+    for axis, key in zip(axes, metrics, strict=False):
         for run, records in runs.items():
             steps = column(records, "step")
             low, high = column(records, key + "/interval").T
@@ -115,7 +118,7 @@ def learning_curves(plt, runs, set_name):
             axis.fill_between(steps, low, high, color=line.get_color(), alpha=0.15, linewidth=0)
         axis.set(title=f"{set_name}: {key}", xlabel="step", ylabel=key, ylim=(0, 1.02))
     axes[0].legend()
-    group_curves(plt, axes[2], runs[first], metrics[0], first)
+    group_curves(plt, axes[-1], runs[first], metrics[0], first)
     return figure
 
 
@@ -175,13 +178,13 @@ def share_map(axis, metrics):
 
 
 def triptych(plt, metrics):
-    """Share of prompts, weight and mean reward by step and bin (Fig 3)."""
+    """Share of prompts, weight and mean score by step and bin (Fig 3)."""
     figure, axes = plt.subplots(1, 3)
     share_map(axes[0], metrics)
     most = max(2, np.nanmax(column(metrics, "bins/weight")))
     title = "weight on the advantage (Prompt-GDRO)"
     heatmap(axes[1], metrics, "bins/weight", title, vmin=0, vmax=most)
-    heatmap(axes[2], metrics, "bins/reward", "mean reward", vmin=-1, vmax=1)
+    heatmap(axes[2], metrics, "bins/score", "mean score", vmin=0, vmax=1)
     return figure
 
 
@@ -228,8 +231,8 @@ def dynamics(plt, metrics):
 
 
 def standard_error(plt, metrics):
-    """Weighted standard error of the mean reward, sum_b q(b) sigma_b / sqrt(n_b), with the rollouts
-    as allocated and with equally many for every bin (Eq 33, Fig 6).
+    """Weighted standard error of the share solved, sum_b q(b) sigma_b / sqrt(n_b), with the
+    rollouts as allocated and with equally many for every bin (Eq 33, Fig 6).
 
     q is the weighted share of prompts. sigma_b^2 is the bin's mean of p (1 - p), or e (1 - e) of
     its mean error e where every prompt had a single rollout."""
@@ -247,7 +250,7 @@ def standard_error(plt, metrics):
     smooth_line(axis, metrics, allocated, 0, "as allocated")
     smooth_line(axis, metrics, uniform, 1, "uniform")
     axis.set_title(f"weighted standard error: {change:+.1f} % over the run")
-    axis.set(xlabel="step", ylabel="reward in {0, 1}", ylim=(0, None))
+    axis.set(xlabel="step", ylabel="share solved", ylim=(0, None))
     axis.legend()
     return figure
 

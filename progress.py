@@ -6,7 +6,7 @@ from tqdm import tqdm
 
 from budget import BESIDES, phases
 from data import reasons
-from eval import table
+from eval import partly_scored, table
 from runlog import peak_mib, without_secrets
 
 
@@ -16,8 +16,9 @@ def log_evaluation(done, results, run, tracker):
     scores = []
     for name, result in results.items():
         run.append("eval.jsonl", {"step": done, "set": name} | result)
+        keys = ["mean@", "pass@", "worst_group/"] + ["score"] * partly_scored(result)
         shown = {key: value for key, value in result.items() if np.ndim(value) == 0
-                 and key.startswith(("mean@", "pass@", "worst_group/"))}
+                 and key.startswith(tuple(keys))}
         scores.append(next(value for key, value in shown.items() if key.startswith("mean@")))
         tracker.log(done, {f"eval/{name}/{key}": value for key, value in shown.items()})
         if run.group.master:
@@ -40,10 +41,10 @@ def log_step(step, metrics, clock, memory, run, tracker, bar, samples_every):
             problem = step.problems[r.prompt_id]
             run.append("samples.jsonl", {
                 "step": step.number, "uid": problem.uid, "prompt": problem.prompt,
-                "response": r.text, "answer": problem.answer, "reward": r.reward,
+                "response": r.text, "answer": problem.answer, "score": r.score,
                 "verdict": r.verdict, "advantage": step.advantages[i], "finished": r.finished,
                 "bin": step.bins[r.prompt_id]})
-    bar.set_postfix_str(f"reward {metrics['reward/prompt_mean']:+.3f}  "
+    bar.set_postfix_str(f"score {metrics['score/prompt_mean']:.3f}  "
                         f"pass rate {metrics['pass_rate']:.2f}  "
                         f"rollouts {step.counts.min()}-{step.counts.max()}  "
                         f"{seconds['time/tokens_per_s']:,.0f} tokens/s", refresh=False)

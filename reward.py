@@ -1,9 +1,10 @@
-"""Rewards: +1 for a right response, -1 for any other.
+"""Rewards: a score in [0, 1] for each response.
 
-A grader is a function (response text, reference answer) -> True, False, or None where the response
-holds no answer. `exact` compares whole texts. `math` compares answers by mathematics (answers.py);
-symbolic algebra can take forever on what a policy writes, so it runs in worker processes that are
-killed at a deadline. So does a function of yours: reward=path.py:function.
+A grader is a function (response text, reference answer) -> a number in [0, 1], True or False, or
+None where the response holds no answer. `exact` compares whole texts. `math` compares answers by
+mathematics (answers.py); symbolic algebra can take forever on what a policy writes, so it runs in
+worker processes that are killed at a deadline. So does a function of yours, which is named
+reward=path.py:function.
 """
 import atexit
 import hashlib
@@ -17,12 +18,14 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from numbers import Real
+from typing import NamedTuple
 
 from answers import equivalent, math
 from configurator import UsageError
 
-RIGHT, WRONG = 1.0, -1.0  # rewards
-VERDICTS = ("right", "wrong", "no_answer", "timeout")  # timeout: also crashed, or out of memory
+# right: solved; partial: a score above 0, but not solved; timeout: also crashed, or out of memory
+VERDICTS = ("right", "partial", "wrong", "no_answer", "timeout")
 
 
 def exact(response, answer):
@@ -53,18 +56,20 @@ def function_of(name):
 def respond(grader, task):
     """Carry out one task, {"response": ..., "answer": ...} or {"example": ...} for the canary.
 
-    -> {"verdict": ...}, {"responses": ...} for the canary, or {"error": ...}."""
+    -> {"score": ...}, {"verdict": ...} where there is none, {"responses": ...} for the canary, or
+    {"error": ...}."""
     try:
         if "example" in task:
             return {"responses": examples(grader, task["example"])}
-        result = grader(task["response"], task["answer"])
-        if result is None:
+        score = grader(task["response"], task["answer"])
+        if score is None:
             return {"verdict": "no_answer"}
-        # By name: numpy's bool_ will do too, and numpy need not be imported for it.
-        if type(result).__name__ in ("bool", "bool_"):
-            return {"verdict": "right" if result else "wrong"}
-        return {"error": f"the grader returned {result!r}; "
-                         "it must return True, False, or None where there is no answer"}
+        # By name: numpy's bool_ is no number, and numpy need not be imported for it.
+        number = isinstance(score, Real) or type(score).__name__ in ("bool", "bool_")
+        if number and 0 <= score <= 1:  # NaN is not
+            return {"score": float(score)}
+        return {"error": f"the grader returned {score!r}; it must return a number from 0 to 1, "
+                         "True, False, or None where there is no answer"}
     except (MemoryError, RecursionError):
         return {"verdict": "timeout"}
     # The parent is told, and raises it.
@@ -213,11 +218,16 @@ def source_fingerprint(name):
         return hashlib.sha256(file.read()).hexdigest()[:16]
 
 
+class Grade(NamedTuple):
+    verdict: str  # one of VERDICTS
+    score: float  # in [0, 1]; 0 where there is no answer, or no time
+
+
 class Grader:
     """Grades by `name`: `exact` (in this process), `math`, or path.py:function (each in `workers`
-    processes of its own, with `timeout` seconds an answer)."""
+    processes of its own, with `timeout` seconds an answer). A score of `solved_at` is right."""
 
-    def __init__(self, name, workers=2, timeout=5.0):
+    def __init__(self, name, workers=2, timeout=5.0, solved_at=1.0):
         if name not in GRADERS:
             path = name.rpartition(":")[0]
             if not path.endswith(".py"):
@@ -227,6 +237,7 @@ class Grader:
             if not os.path.isfile(path):
                 raise UsageError(f"reward={name}: there is no file {path}")
         self.name = name
+        self.solved_at = solved_at
         self.workers = []
         self.idle = queue.SimpleQueue()  # workers that have no task
         if name != "exact":
@@ -245,19 +256,24 @@ class Grader:
         finally:
             self.idle.put(worker)
 
-    def verdict(self, response, answer):
+    def grade_one(self, response, answer):
         result = self.ask({"response": response, "answer": answer}) or {"verdict": "timeout"}
         if "error" in result:
             raise RuntimeError(f"reward={self.name!r} failed on response {response!r}, "
                                f"answer {answer!r}: {result['error']}")
-        return result["verdict"]
+        if "verdict" in result:
+            return Grade(result["verdict"], 0.0)
+        score = result["score"]
+        if score >= self.solved_at:
+            return Grade("right", score)
+        return Grade("partial" if score > 0 else "wrong", score)
 
     def grade(self, responses, answers):
-        """Responses and reference answers, both lists of N texts -> list of N of VERDICTS."""
+        """Responses and reference answers, both lists of N texts -> list of N Grades."""
         pairs = list(zip(responses, answers, strict=True))
         if self.name == "exact":
-            return [self.verdict(*pair) for pair in pairs]
-        pending = [self.threads.submit(self.verdict, *pair) for pair in pairs]
+            return [self.grade_one(*pair) for pair in pairs]
+        pending = [self.threads.submit(self.grade_one, *pair) for pair in pairs]
         try:
             return [future.result() for future in pending]
         finally:
@@ -273,7 +289,7 @@ class Grader:
             raise UsageError(
                 f"reward={self.name}: its .example failed on answer {answer!r}: {made['error']}")
         responses = made["responses"]
-        verdicts = self.grade(responses, [answer] * len(responses))
+        verdicts = [g.verdict for g in self.grade(responses, [answer] * len(responses))]
         if verdicts[0] != "right" or "right" in verdicts[1:]:
             raise UsageError(
                 f"reward canary: {', '.join(map(repr, responses))} scored {', '.join(verdicts)} "
@@ -308,13 +324,13 @@ def close_graders():
 
 
 def grade(grader, rollouts, problems):
-    """Sets `verdict` and `reward` of each rollout."""
-    verdicts = grader.grade(
+    """Sets `verdict` and `score` of each rollout."""
+    grades = grader.grade(
         [rollout.text for rollout in rollouts],
         [problems[rollout.prompt_id].answer for rollout in rollouts])
-    for rollout, verdict in zip(rollouts, verdicts, strict=True):
+    for rollout, (verdict, score) in zip(rollouts, grades, strict=True):
         rollout.verdict = verdict
-        rollout.reward = RIGHT if verdict == "right" else WRONG
+        rollout.score = score
 
 
 if __name__ == "__main__":

@@ -28,8 +28,8 @@ class Rollout:
     engine_logprobs: list = field(repr=False)  # of the response tokens, at the sampling temperature
     finished: bool  # False: cut by the length limit
     text: str  # the response without its stop token; the grader sees special tokens elsewhere
-    verdict: str = ""  # set by the grader: right, wrong, no_answer or timeout
-    reward: float = float("nan")  # set by the grader
+    verdict: str = ""  # set by the grader: one of reward.VERDICTS; right means solved
+    score: float = float("nan")  # set by the grader: in [0, 1]
 
 
 @dataclass(frozen=True)

@@ -99,10 +99,10 @@ class Config(SharedConfig):
     #   any: the paper's any-of-n, which depends on n
     # Prompt-GDRO: weights
     prompt_gdro: bool = knob(False)  # on or off
-    prompt_signal: str = knob("error", one_of=gdro.SIGNALS)  # what weights follow: error | variance
-    #   | nll | surrogate (the paper's, 0 on policy)
-    prompt_eta: float = knob(3.0, 0, 100)  # how sharply weights follow scores
-    prompt_ema: float = knob(0.4, 0, 1)  # how fast a bin's score follows its signal
+    prompt_signal: str = knob("error", one_of=gdro.SIGNALS)  # what weights follow: error | score:
+    #   1 - mean score | variance | nll | surrogate: the paper's, 0 on policy
+    prompt_eta: float = knob(3.0, 0, 100)  # how sharply weights follow it
+    prompt_ema: float = knob(0.4, 0, 1)  # how fast a bin's average of it moves
     prompt_weight_max: float = knob(15.0, 1)  # cap of a weight
     prompt_normalize: bool = knob(True)  # weights have mean 1 before the cap; false: as in Eq 16
     prompt_per_share: bool = knob(False)  # divide a bin's signal by its share of the step
@@ -159,9 +159,9 @@ class Step:
     rollouts: list = None             # [N] neighbours are of one prompt
     prompt_id: np.ndarray = None      # [N] the prompt of each rollout
     lengths: np.ndarray = None        # [N] response tokens
-    rewards: np.ndarray = None        # [N]
+    scores: np.ndarray = None         # [N] in [0, 1]
     advantages: np.ndarray = None     # [N]
-    correct: np.ndarray = None        # [P] right rollouts
+    solved: np.ndarray = None         # [P] rollouts whose score is at least cfg.solved_at
     signals: dict = None              # name -> [P] what an adversary may react to
 
     def seeds(self, seed):
@@ -174,9 +174,13 @@ class Step:
         self.rollouts = rollouts
         self.prompt_id = np.array([r.prompt_id for r in rollouts])
         self.lengths = np.array([len(r.response_ids) for r in rollouts])
-        self.rewards = np.array([r.reward for r in rollouts])
-        right = [r.verdict == "right" for r in rollouts]
-        self.correct = np.bincount(self.prompt_id, right, minlength=len(self.problems))
+        self.scores = np.array([r.score for r in rollouts])
+        right = np.array([r.verdict == "right" for r in rollouts])
+        self.solved = np.bincount(self.prompt_id[right], minlength=len(self.problems))
+
+    def prompt_means(self, values):
+        """Mean of one value a rollout [N] over each rollout group -> [P]."""
+        return np.bincount(self.prompt_id, values, minlength=len(self.problems)) / self.counts
 
 
 def sample_step(number, training, classifier, cfg):
@@ -201,14 +205,17 @@ def prompts_of_step(seed, step, per_step, total):
     return np.array([orders[p // total][p % total] for p in position])
 
 
-def group_advantages(prompt_ids, rewards, clip):
-    """Rewards [N] normalised inside each rollout group, population std, clipped (Eq 3) -> [N].
+def group_advantages(prompt_ids, scores, clip):
+    """Scores [N] normalised inside each rollout group, population std, clipped (Eq 3) -> [N].
     A group of one, or of equals, gets 0."""
-    rewards = np.asarray(rewards, float)
     # groups are found by the prompt's id, since they have different sizes
-    _, group, count = np.unique(prompt_ids, return_inverse=True, return_counts=True)
-    # `[group]` hands a value of each group back to all of its rollouts
-    centred = rewards - (np.bincount(group, rewards) / count)[group]
+    _, first, group, count = np.unique(prompt_ids, return_index=True, return_inverse=True,
+                                       return_counts=True)
+    scores = np.asarray(scores, float)
+    # `[group]` hands a value of each group back to all of its rollouts. Relative to the group's
+    # first score, equal scores are exactly 0, which their mean may miss by a rounding
+    scores = scores - scores[first][group]
+    centred = scores - (np.bincount(group, scores) / count)[group]
     std = np.sqrt(np.bincount(group, centred**2) / count)[group]
     return np.clip(centred / (std + 1e-6), -clip, clip)
 
@@ -268,9 +275,7 @@ def update_policy(policy, optimizer, updates, step, cfg, group, gradient_gate):
             logp, token_entropy = policy(micro.input_ids, micro.mask)  # [T]
             if micro.old is None:  # the policy is still the one that sampled: the ratio is 1
                 micro.old, micro.entropy = logp.detach(), token_entropy
-            weight = micro.spread(per_token)
-            if cfg.tis_cap:  # the engine sampled, with probabilities that are not quite these
-                weight = weight * (micro.old - micro.engine).exp().clamp(max=cfg.tis_cap)
+            weight = micro.spread(per_token) * engine_weights(micro, cfg)
             ref = logp.detach() if micro.ref is None else micro.ref  # without one, the KL term is 0
             loss, values = grpo_loss(logp, micro.old, ref, micro.spread(step.advantages),
                                      micro.spread(step.weights[step.prompt_id]), weight, cfg)
@@ -282,8 +287,8 @@ def update_policy(policy, optimizer, updates, step, cfg, group, gradient_gate):
             for name, value in values.items():
                 sums[name] += micro.sums(value).sum() / tokens
         if not grad_norms:  # nothing is learned yet: are engine and trainer one policy?
-            entropy, mismatch = compare_with_engine(updates, tokens, group)
-            gates.check_mismatch(mismatch)
+            entropy, distance = compare_with_engine(updates, len(step.rollouts), group)
+            gates.check_mismatch(distance.sum() / tokens)
         norm = unsharded(torch.nn.utils.clip_grad_norm_(policy.parameters(), cfg.grad_clip))
         grad_norms.append(norm.item())
         if gradient_gate.passes(grad_norms[-1], step):
@@ -292,35 +297,49 @@ def update_policy(policy, optimizer, updates, step, cfg, group, gradient_gate):
     sums = group.sum_by_name(sums | {"sequence_loss": sequence_loss})
     # Eq 7: a mean over a response's tokens, then over the prompt's rollouts
     per_rollout = sums.pop("sequence_loss") / step.lengths
-    prompt_loss = np.bincount(step.prompt_id, per_rollout, minlength=len(step.problems))
-    return sums | {"loss": sums["loss"] / len(updates), "prompt_loss": prompt_loss / step.counts,
-                   "entropy": entropy, "mismatch": mismatch, "grad_norm": np.mean(grad_norms),
+    return sums | {"loss": sums["loss"] / len(updates),
+                   "prompt_loss": step.prompt_means(per_rollout),
+                   "rollout_entropy": entropy / step.lengths, "entropy": entropy.sum() / tokens,
+                   "mismatch": distance.sum() / tokens, "grad_norm": np.mean(grad_norms),
                    "skipped_updates": sum(not np.isfinite(norm) for norm in grad_norms)}
 
 
-def compare_with_engine(updates, tokens, group):
-    """Mean entropy, and mean |log-probability trainer - engine|, of the step's tokens."""
-    micros = [micro for update in updates for micro in update]
-    entropy = sum(micro.sums(micro.entropy).sum() for micro in micros)
-    distance = sum(micro.sums((micro.old - micro.engine).abs()).sum() for micro in micros)
-    return group.sum([entropy, distance]) / tokens
+def engine_weights(micro, cfg):
+    """What corrects for the engine, which sampled with probabilities that are not quite the
+    trainer's: their ratio at each token, capped -> [T]."""
+    if not cfg.tis_cap:
+        return torch.ones_like(micro.old)
+    return (micro.old - micro.engine).exp().clamp(max=cfg.tis_cap)
+
+
+def compare_with_engine(updates, n_rollouts, group):
+    """Entropy, and |log-probability trainer - engine|, summed over each rollout's tokens -> [N],
+    [N]; the same on every rank."""
+    sums = np.zeros((2, n_rollouts))
+    for update in updates:
+        for micro in update:
+            sums[0, micro.index] += micro.sums(micro.entropy)
+            sums[1, micro.index] += micro.sums((micro.old - micro.engine).abs())
+    return group.sum(sums)
 
 
 def metrics_of_step(step, stats, shadow_price, n_bins):
     """One line of metrics.jsonl, but for times and memory."""
-    groups_right = (step.correct == 0, step.correct == step.counts)  # none of them, all of them
-    reward = np.bincount(step.prompt_id, step.rewards, minlength=len(step.problems)) / step.counts
+    score = step.prompt_means(step.scores)
+    solved = step.solved / step.counts
+    dead = step.prompt_means(step.advantages != 0) == 0  # groups of equal scores teach nothing
     # a prompt never visited is in no bin
     seen = step.bins[step.bins >= 0]
     # the loss hovers around 0 whatever is learned, since advantages sum to 0 in their groups:
-    # reward/prompt_mean shows progress, and evaluation compares runs
+    # score/prompt_mean shows progress, and evaluation compares runs
     metrics = {
         "step": step.number, "loss": stats["loss"], "kl": stats["kl"],
         "approx_kl": stats["approx_kl"], "clipfrac": stats["clipfrac"],
         "entropy": stats["entropy"], "mismatch": stats["mismatch"],
         "grad_norm": stats["grad_norm"], "skipped_updates": stats["skipped_updates"],
-        "reward/mean": step.rewards.mean(), "reward/prompt_mean": reward.mean(),
-        "pass_rate": (step.correct > 0).mean(), "dead_groups": np.logical_or(*groups_right).mean(),
+        "score/mean": step.scores.mean(), "score/prompt_mean": score.mean(),
+        "solved/prompt_mean": solved.mean(), "pass_rate": (solved > 0).mean(),
+        "dead_groups": dead.mean(),
         "rollouts/total": step.counts.sum(), "rollouts/min": step.counts.min(),
         "rollouts/max": step.counts.max(), "shadow_price": shadow_price,
         "response_len": step.lengths.mean(), "unseen": step.unseen,
@@ -329,7 +348,8 @@ def metrics_of_step(step, stats, shadow_price, n_bins):
     }
     for verdict in VERDICTS:
         metrics[f"verdict/{verdict}"] = np.mean([r.verdict == verdict for r in step.rollouts])
-    per_prompt = {"weight": step.weights, "rollouts": step.counts, "reward": reward}
+    per_prompt = {"weight": step.weights, "rollouts": step.counts, "score": score,
+                  "solved": solved}
     per_prompt |= {f"signal_{name}": values for name, values in step.signals.items()}
     for name, values in per_prompt.items():
         metrics[f"bins/{name}"] = bin_means(values, step.bins, n_bins)
@@ -406,7 +426,7 @@ def train(cfg, stop, group):
         clock.lap("grade")
 
         # ---------- 5 advantages: inside each rollout group; the adversary's weight of its bin ----
-        step.advantages = group_advantages(step.prompt_id, step.rewards, cfg.adv_clip)
+        step.advantages = group_advantages(step.prompt_id, step.scores, cfg.adv_clip)
         if prompt_gdro:
             step.weights = prompt_gdro.weights(step.bins, step.success_rate)
 
@@ -420,9 +440,9 @@ def train(cfg, stop, group):
         clock.lap("update")
 
         # ---------- 7 feed back: outcomes to the classifier and both adversaries ----------
-        classifier.observe(step.uids, step.correct, step.counts)
-        step.signals = prompt_signals(step.correct, step.counts,
-                                      classifier.success_rate(step.uids), stats["prompt_loss"])
+        classifier.observe(step.uids, step.solved, step.counts)
+        step.signals = prompt_signals(step.solved, step.counts, classifier.success_rate(step.uids),
+                                      stats["prompt_loss"], step.prompt_means(step.scores))
         if prompt_gdro:
             prompt_gdro.update(step.bins, step.signals[cfg.prompt_signal])
         if rollout_gdro:

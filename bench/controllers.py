@@ -43,7 +43,8 @@ def seconds_of_a_step(classifier, prompts, adversary, rollouts, uids, rate, rng)
     correct = rng.binomial(counts, rate)
     begun = time.perf_counter()
     classifier.observe(uids, correct, counts)
-    signals = prompt_signals(correct, counts, classifier.success_rate(uids), np.zeros(prompts))
+    signals = prompt_signals(correct, counts, classifier.success_rate(uids), np.zeros(prompts),
+                             correct / counts)
     adversary.update(bins, signals["error"])
     rollouts.update(bins, counts, signals["error"])
     return before_generation + time.perf_counter() - begun

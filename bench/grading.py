@@ -70,10 +70,11 @@ def main():
         for worker in grader.workers:
             worker.slowest = 0.0
         begin = time.perf_counter()
-        verdicts = grader.grade(responses, references)
+        grades = grader.grade(responses, references)
         seconds = time.perf_counter() - begin
         slowest = max(worker.slowest for worker in grader.workers)
-        counts = [f"{n} {verdict}" for verdict, n in Counter(verdicts).most_common()]
+        verdicts = Counter(grade.verdict for grade in grades)
+        counts = [f"{n} {verdict}" for verdict, n in verdicts.most_common()]
         print(LINE.format(phase, len(references), f"{seconds:.1f}",
                           f"{len(references) / seconds:.0f}", f"{slowest:.2f}",
                           ", ".join(counts)), flush=True)

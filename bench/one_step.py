@@ -114,8 +114,8 @@ def tables(step):
     made["gains"] = table(("rollout", *chosen), *[
         (n + 1, *[gain(i, n) for i in chosen.values()]) for n in range(most + 1)])
     for name, i in chosen.items():
-        made[name] = table(("response", "reward", "advantage A", "weight w"), *[
-            (f"`{r.text}`", f"{r.reward:+.0f}", f"{advantage:+.3f}", f"{step['weights'][i]:.3f}")
+        made[name] = table(("response", "score", "advantage A", "weight w"), *[
+            (f"`{r.text}`", f"{r.score:.0f}", f"{advantage:+.3f}", f"{step['weights'][i]:.3f}")
             for r, advantage in zip(step["rollouts"], step["advantages"], strict=True)
             if r.prompt_id == i])
     for verdict in ("right", "wrong"):

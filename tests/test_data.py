@@ -282,10 +282,11 @@ def test_odd_reference_answers_are_graded_as_what_they_mean(problems_dir):
         ("gsm8k", "1,001"),
     ):
         gold = answers_of(name, "eval", problems_dir)[0]
-        assert grader.grade([rf"\boxed{{{response}}}"], [gold]) == ["right"]
+        assert grader.grade([rf"\boxed{{{response}}}"], [gold])[0].verdict == "right"
         assert string_match(rf"\boxed{{{response}}}", gold)
     gold = answers_of("gpqa", "eval", problems_dir)[0]
-    verdicts = grader.grade([rf"\boxed{{{letter}}}" for letter in "ABCD"], [gold] * 4)
+    grades = grader.grade([rf"\boxed{{{letter}}}" for letter in "ABCD"], [gold] * 4)
+    verdicts = [grade.verdict for grade in grades]
     assert verdicts.count("right") == 1
     grader.close()
 

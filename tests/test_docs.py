@@ -3,6 +3,7 @@ what the commands print, their facts hold."""
 import ast
 import dataclasses
 import glob
+import http.server
 import json
 import os
 import re
@@ -10,17 +11,22 @@ import shlex
 import shutil
 import subprocess
 import sys
+import threading
+import time
 
 import numpy as np
 import pytest
 
 import data
+import plot
 from bench import arms
-from configurator import parse
+from configurator import UsageError, parse
 from data import HUB
 from eval import EvalConfig
+from eval import main as evaluation
 from model import load_policy
 from ranks import Group
+from reward import Grader
 from train import PRESETS, Config, main
 from worlds.problems import ARITH
 
@@ -45,6 +51,11 @@ KNOBS = {field.name for config in CONFIGS.values() for field in dataclasses.fiel
 def words(page):
     """A page's text with every run of spaces and line ends as one space."""
     return " ".join(PAGES[page].split())
+
+
+def records(folder, name):
+    with open(os.path.join(folder, name)) as file:
+        return [json.loads(line) for line in file]
 
 
 def snippets(page):
@@ -293,8 +304,8 @@ def test_the_adversaries_run_alone_as_written(tmp_path):
 
 def test_reward_and_loader_run_as_written_and_learn(tmp_path):
     grader, = snippets("README.md")
-    loader, = snippets("docs/data_and_grading.md")
-    for snippet in (grader, loader):
+    loader, *scores = snippets("docs/data_and_grading.md")
+    for snippet in (grader, loader, *scores):
         assert len([line for line in snippet.splitlines() if line.strip()]) <= 10
     (tmp_path / "mine.py").write_text(grader)
     try:
@@ -307,6 +318,95 @@ def test_reward_and_loader_run_as_written_and_learn(tmp_path):
     first, last = map(json.loads, lines)
     assert list(first["groups"]) == ["0", "4", "8"]
     assert last["mean@8"] > first["mean@8/interval"][1]
+
+
+@pytest.mark.slow
+def test_partial_scores_train_the_embedded_world(tmp_path, capsys):
+    """The score rises and with it the rate of solved responses; evaluation, comparison and figures
+    show both; it resumes to the same lines."""
+    digits = snippets("docs/data_and_grading.md")[1]
+    (tmp_path / "mine.py").write_text(digits)
+    knobs = [f"--reward={tmp_path}/mine.py:digits", "--prompt_signal=score", "--eval_every=20",
+             "--save_every=20", "--lr=2e-4", "--device=cpu", "config/arith_gdro.py"]
+    main([*knobs, "--steps=40", f"--out_dir={tmp_path}/run"])
+    first, _, last = records(tmp_path / "run", "eval.jsonl")
+    assert last["mean@8"] > first["mean@8/interval"][1]
+    assert last["score"] > first["score/interval"][1] and last["score"] > last["mean@8"]
+    assert last["scores"] != last["right"]
+    metrics = records(tmp_path / "run", "metrics.jsonl")
+    assert all(m["score/prompt_mean"] > m["solved/prompt_mean"] for m in metrics)
+    assert all(m["verdict/partial"] > 0 for m in metrics)
+    main([*knobs, "--steps=40", f"--out_dir={tmp_path}/two", f"--resume={tmp_path}/run/ckpt/"
+          "step_000020"])
+    again = records(tmp_path / "two", "metrics.jsonl")
+    machine = ("time/", "mem/")
+    for one, other in zip(metrics[20:], again, strict=True):
+        assert [v for k, v in one.items() if not k.startswith(machine)] == [
+            v for k, v in other.items() if not k.startswith(machine)]
+    capsys.readouterr()
+    for model in ("worlds/arith", f"{tmp_path}/run/hf"):
+        evaluation([f"--model={model}", knobs[0], f"--output={tmp_path}/{len(model)}.json"])
+    assert re.search(r"^score +0\.\d+ \[", capsys.readouterr().out, re.M)
+    evaluation([f"--compare={tmp_path}/12.json,{tmp_path}/{len(model)}.json"])
+    gain = re.search(r"score difference +\+(0\.\d+) \[\+0", capsys.readouterr().out)
+    assert float(gain[1]) == pytest.approx(last["score"] - first["score"], abs=0.02)
+    curves = plot.draw_evaluations(plot.pyplot(), [tmp_path / "run"])["learning_curves"]
+    assert [axis.get_ylabel() for axis in curves.axes][:3] == ["mean@8", "pass@8", "score"]
+
+
+class Judge(http.server.BaseHTTPRequestHandler):
+    """Scores 1 for a right response, after a while; `broken` fails once, `hangs` never answers."""
+    seen = []
+
+    def do_POST(self):
+        asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        again = asked["response"] in self.seen
+        self.seen.append(asked["response"])
+        if asked["response"] == "hangs":
+            time.sleep(30)
+        if asked["response"] == "broken" and not again:
+            return self.send_error(500)
+        time.sleep(0.2)
+        score = 0.5 if asked["response"] == "broken" else asked["response"] == asked["answer"]
+        body = json.dumps({"score": float(score)}).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_):
+        """Quiet."""
+
+
+def test_a_judge_behind_a_server_may_be_slow_fail_and_hang(tmp_path):
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Judge)
+    server.daemon_threads = True
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    judged = snippets("docs/data_and_grading.md")[2]
+    judged = judged.replace("localhost:8000", f"127.0.0.1:{server.server_port}")
+    (tmp_path / "mine.py").write_text(judged)
+    grader = Grader(f"{tmp_path}/mine.py:judged", workers=8, timeout=5.0)
+    try:
+        grader.canary("42")
+        responses = ["hangs", "broken", *map(str, range(38)), "hangs"]
+        begin = time.monotonic()
+        grades = grader.grade(responses, ["7"] * len(responses))
+        seconds = time.monotonic() - begin
+        assert [g.verdict for g in grades] == ["timeout", "partial"] + [
+            "right" if i == 7 else "wrong" for i in range(38)] + ["timeout"]
+        assert grades[1].score == 0.5
+        assert seconds < 0.2 * 38 + 2 * 5.0, "eight workers wait for eight answers at a time"
+        # the two that hung were replaced, and nothing of the server reaches the next answers
+        assert grader.grade(["7"] * 16, ["7"] * 16) == [("right", 1.0)] * 16
+    finally:
+        grader.close()
+        server.shutdown()
+        server.server_close()
+    # a server that is not there is a timeout each, said by the canary before the first step
+    gone = Grader(f"{tmp_path}/mine.py:judged", workers=1, timeout=1.5)
+    with pytest.raises(UsageError, match="scored timeout"):
+        gone.canary("42")
+    gone.close()
 
 
 def test_the_figures_can_be_drawn_again(tmp_path):

@@ -163,6 +163,7 @@ def result(right, n=8, k=8):
     as_string = summarize(halves, [""] * len(right), n, k)
     return summarize(right, [""] * len(right), n, k) | {
         "right": right,
+        "scores": right,
         "string_right": halves,
         "string/mean@8": as_string["mean@8"],
         "string/pass@8": as_string["pass@8"],
@@ -216,7 +217,7 @@ def test_table_1_has_the_papers_columns_and_the_right_gains(tmp_path, capsys):
     }  # beside them
     for name, results in (("grpo", BASE | plain), ("gdro", better | plain)):
         saved = {
-            "config": {"model": f"out/{name}/hf", "eval_passk": 8},
+            "config": {"model": f"out/{name}/hf", "eval_passk": 8, "solved_at": 1.0},
             "problems": dict.fromkeys(results, "same"),
             "results": results,
         }
@@ -233,7 +234,7 @@ def test_table_1_has_the_papers_columns_and_the_right_gains(tmp_path, capsys):
     (tmp_path / "arith.json").write_text(
         json.dumps(
             {
-                "config": {"model": "out/a/hf", "eval_passk": 8},
+                "config": {"model": "out/a/hf", "eval_passk": 8, "solved_at": 1.0},
                 "problems": {"arith": "same"},
                 "results": plain,
             }

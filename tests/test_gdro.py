@@ -121,13 +121,25 @@ def test_the_examples_of_docstrings_hold():
 
 # ---------- signals ----------
 
+@pytest.mark.parametrize("right, rollouts", [(2.6, 4), (1, 3.5), (float("nan"), 4)])
+def test_fractions_of_right_rollouts_are_refused_and_not_cut(right, rollouts):
+    classifier = DifficultyClassifier()
+    with pytest.raises(ValueError, match="must be whole|NaN"):
+        classifier.observe(["x"], [right], [rollouts])
+    classifier.observe(["x"], np.array([2.0]), np.array([4.0]))
+    assert classifier.prompts["x"].visits[-1] == (2, 4)
+
+
 def test_signals_point_at_the_hard_prompts():
-    signals = prompt_signals([0, 2, 4], [4, 4, 4], np.array([0.1, 0.5, 0.9]), [0.0, 0.0, 0.0])
+    signals = prompt_signals(
+        [0, 2, 4], [4, 4, 4], np.array([0.1, 0.5, 0.9]), [0.0, 0.0, 0.0], [0.25, 0.5, 1.0]
+    )
+    assert signals["score"].tolist() == [0.75, 0.5, 0.0]
     assert set(signals) == set(SIGNALS)
     assert signals["error"].tolist() == [1, 0.5, 0]
     assert signals["variance"].tolist() == pytest.approx([0, 1 / 3, 0])  # unbiased
     assert signals["nll"] == pytest.approx(-np.log([0.1, 0.5, 0.9]))
-    single = prompt_signals([1, 0], [1, 1], np.array([0.0, 0.5]), [0.0, 0.0])
+    single = prompt_signals([1, 0], [1, 1], np.array([0.0, 0.5]), [0.0, 0.0], [1.0, 0.0])
     assert np.isnan(single["variance"]).all() and single["nll"][0] == pytest.approx(-np.log(0.01))
 
 
@@ -136,7 +148,9 @@ def test_the_variance_signal_is_unbiased_whatever_the_allocation():
     for n in (2, 4, 12):
         correct = rng.binomial(n, 0.3, 100_000)
         rate = np.full(100_000, 0.3)
-        signals = prompt_signals(correct, np.full(100_000, n), rate, np.zeros(100_000))
+        signals = prompt_signals(
+            correct, np.full(100_000, n), rate, np.zeros(100_000), correct / n
+        )
         assert signals["variance"].mean() == pytest.approx(0.21, abs=2e-3)
 
 

@@ -12,7 +12,7 @@ from bench.identity import compare as compare_runs
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 LEFT_OUT = shutil.ignore_patterns(".*", "__pycache__", "out", "problems", "tests", "results")
-STEP = {"step": 0, "loss": 0.5, "bins/reward": [None, 1.0], "time/step": 1.5, "mem/peak_mib": 300}
+STEP = {"step": 0, "loss": 0.5, "bins/score": [None, 1.0], "time/step": 1.5, "mem/peak_mib": 300}
 
 
 def run_folder(path, metrics):
@@ -31,7 +31,7 @@ def run_folder(path, metrics):
         ({"time/step": 2.5, "mem/peak_mib": 400}, "identical"),
         ({"loss": 0.5000000000000001}, "line 1, loss: old 0.5, new 0.5000000000000001"),
         ({"step": 0.0}, "line 1, step: old 0, new 0.0"),
-        ({"bins/reward": [None, 2.0]}, "line 1, bins/reward: old [null, 1.0], new [null, 2.0]"),
+        ({"bins/score": [None, 2.0]}, "line 1, bins/score: old [null, 1.0], new [null, 2.0]"),
         ({"kl": 0.0}, "line 1, kl: old missing, new 0.0"),
     ],
 )

@@ -15,12 +15,12 @@ from train import Config, group_advantages, grpo_loss, prompts_of_step, token_we
 
 @pytest.fixture(scope="module")
 def batch(engine, prompts):
-    """Ragged rollout groups (1 to 6 rollouts) of twelve prompts, with rewards that are not all
+    """Ragged rollout groups (1 to 6 rollouts) of twelve prompts, with scores that are not all
     alike."""
     seeds = [[seed_of("loss", i, j) for j in range(1 + i % 6)] for i in range(len(prompts))]
     rollouts = engine.generate(prompts, seeds, Sampling(max_tokens=9))
     for r in rollouts:
-        r.reward = 1.0 if seed_of(r.prompt_id, r.sample) % 3 == 0 else -1.0
+        r.score = float(seed_of(r.prompt_id, r.sample) % 3 == 0)
     return rollouts
 
 
@@ -29,7 +29,7 @@ def step_loss(policy, rollouts, cfg, prompt_weight=None, shift=0.0, ref_shift=0.
     = old + ref_shift."""
     ids = np.array([r.prompt_id for r in rollouts])
     lengths = np.array([len(r.response_ids) for r in rollouts])
-    advantages = group_advantages(ids, [r.reward for r in rollouts], cfg.adv_clip)
+    advantages = group_advantages(ids, [r.score for r in rollouts], cfg.adv_clip)
     per_token = token_weights(ids, lengths, cfg)
     prompt_weight = np.ones(cfg.prompts_per_step) if prompt_weight is None else prompt_weight
     policy.zero_grad()
@@ -70,28 +70,45 @@ def config(**changes):
 
 def test_advantages_of_one_of_equals_and_of_a_mixed_group():
     ids = [0, 1, 1, 2, 2, 2, 2, 3, 3]
-    rewards = [1, -1, -1, 1, -1, -1, -1, 1, -1]
-    a = group_advantages(ids, rewards, 5.0)
+    scores = [1, 0, 0, 1, 0, 0, 0, 1, 0]
+    a = group_advantages(ids, scores, 5.0)
     assert a[:3].tolist() == [0, 0, 0]
     assert a[3:7] == pytest.approx(
         [3**0.5] + [-(3**-0.5)] * 3, abs=1e-5
-    )  # mean -0.5, population std 0.866
+    )  # mean 0.25, population std 0.433
     assert a[7:] == pytest.approx([1, -1], abs=1e-5)
 
 
 @given(
-    st.lists(st.tuples(st.integers(0, 5), st.sampled_from([-1.0, 1.0])), min_size=1, max_size=60)
+    st.lists(st.tuples(st.integers(0, 5), st.sampled_from([0, 0.1, 1])), min_size=1, max_size=60)
 )
 def test_advantages_sum_to_zero_in_every_group_and_ignore_order(pairs):
-    ids, rewards = map(np.array, zip(*pairs, strict=True))
-    a = group_advantages(ids, rewards, 100.0)
+    ids, scores = map(np.array, zip(*pairs, strict=True))
+    a = group_advantages(ids, scores, 100.0)
     assert np.abs(np.bincount(ids, a)).max() < 1e-9
     order = np.random.default_rng(0).permutation(len(ids))
-    assert group_advantages(ids[order], rewards[order], 100.0) == pytest.approx(a[order])
+    assert group_advantages(ids[order], scores[order], 100.0) == pytest.approx(a[order])
+
+
+@given(st.floats(0, 1), st.integers(1, 24))
+def test_equal_scores_have_advantages_of_exactly_0(score, n):
+    assert not group_advantages([0] * n, [score] * n, 5.0).any()
+
+
+@given(st.lists(st.booleans(), min_size=1, max_size=24))
+def test_scores_of_0_and_1_differ_from_minus_1_and_1_by_the_epsilon_alone(right):
+    """With s the standard deviation of 0 and 1, A = c / (s + 1e-6) against 2 c / (2 s + 1e-6): they
+    differ by the factor (s + 5e-7) / (s + 1e-6), so by less than 1e-6 / s."""
+    right = np.array(right, float)
+    ids = np.zeros(len(right), int)
+    of_0_and_1 = group_advantages(ids, right, 100.0)
+    of_signs = group_advantages(ids, 2 * right - 1, 100.0)
+    bound = 1e-6 / max(right.std(), 1e-3)
+    assert np.all(np.abs(of_0_and_1 - of_signs) <= bound * np.abs(of_signs) + 1e-12)
 
 
 def test_advantages_are_clipped():
-    assert np.abs(group_advantages([0] * 100, [1] + [-1] * 99, 5.0)).max() == 5.0
+    assert np.abs(group_advantages([0] * 100, [1] + [0] * 99, 5.0)).max() == 5.0
 
 
 # ---------- loss ----------
@@ -129,13 +146,13 @@ def test_plain_grpo_equals_the_textbook(policy, engine, prompts):
         prompts, [[seed_of(i, j) for j in range(4)] for i in range(12)], Sampling(9)
     )
     for r in rollouts:
-        r.reward = float(r.sample % 2)
+        r.score = float(r.sample % 2)
     loss, _, _ = step_loss(policy, rollouts, config(loss_agg="prompt"), shift=0.25, ref_shift=-0.3)
     textbook = 0.0
     for prompt in range(12):
         group = [r for r in rollouts if r.prompt_id == prompt]
-        rewards = torch.tensor([r.reward for r in group])
-        advantages = (rewards - rewards.mean()) / (rewards.std(correction=0) + 1e-6)
+        scores = torch.tensor([r.score for r in group])
+        advantages = (scores - scores.mean()) / (scores.std(correction=0) + 1e-6)
         for r, a in zip(group, advantages, strict=True):
             logits = policy.hf(torch.tensor([r.prompt_ids + r.response_ids])).logits[
                 0, len(r.prompt_ids) - 1 : -1

@@ -26,6 +26,10 @@ for cases in ANSWERS.values():
         CASES.append((rf"Hence the answer is $\boxed{{{answer}}}$.", gold, verdict))
 
 
+def verdicts_of(grader, responses, references):
+    return [grade.verdict for grade in grader.grade(responses, references)]
+
+
 @pytest.fixture(scope="module")
 def math_grader():
     grader = Grader("math")
@@ -39,10 +43,10 @@ def grader_from(tmp_path):
     number = itertools.count()
     graders = []
 
-    def make(source, workers=1, timeout=5.0):
+    def make(source, workers=1, timeout=5.0, solved_at=1.0, function="score"):
         path = tmp_path / f"grader{next(number)}.py"
         path.write_text(source)
-        graders.append(Grader(f"{path}:score", workers, timeout))
+        graders.append(Grader(f"{path}:{function}", workers, timeout, solved_at))
         return graders[-1]
 
     yield make
@@ -57,7 +61,7 @@ def test_every_case_of_the_hand_written_table(math_grader):
     assert len(CASES) >= 120
     assert len(set(CASES)) == len(CASES)
     responses, references, _ = zip(*CASES, strict=True)
-    verdicts = math_grader.grade(responses, references)
+    verdicts = verdicts_of(math_grader, responses, references)
     wrong = [
         (response, gold, f"should be {verdict}, is {got}")
         for (response, gold, verdict), got in zip(CASES, verdicts, strict=True)
@@ -116,7 +120,7 @@ def test_numbers_are_normalised_without_idle_zeros():
 
 def test_exact_grading_needs_no_process():
     grader = Grader("exact")
-    verdicts = grader.grade(["12", " 12\n", "120", "1", ""], ["12"] * 5)
+    verdicts = verdicts_of(grader, ["12", " 12\n", "120", "1", ""], ["12"] * 5)
     assert verdicts == ["right", "right", "wrong", "wrong", "wrong"]
     assert grader.workers == []
 
@@ -133,15 +137,15 @@ def test_an_unknown_grader_says_what_there_is(name, message):
         Grader(name)
 
 
-def test_rewards_follow_verdicts(math_grader):
+def test_rollouts_carry_verdict_and_score(math_grader):
     texts = [r"\boxed{1}", r"\boxed{1}", "1"]
     rollouts = [Rollout(i, 0, [], [], [], True, text) for i, text in enumerate(texts)]
     problems = [Problem(f"uid {i}", "prompt", answer) for i, answer in enumerate("121")]
     grade(math_grader, rollouts, problems)
-    assert [(r.verdict, r.reward) for r in rollouts] == [
+    assert [(r.verdict, r.score) for r in rollouts] == [
         ("right", 1.0),
-        ("wrong", -1.0),
-        ("no_answer", -1.0),
+        ("wrong", 0.0),
+        ("no_answer", 0.0),
     ]
 
 
@@ -156,10 +160,10 @@ def test_no_hostile_answer_outlasts_the_deadline_or_breaks_the_grader():
     grader = Grader("math", workers=2, timeout=deadline)
     ordinary = [rf"\boxed{{\frac{{{i}}}{{7}}}}" for i in range(60)]
     references = [f"{i}/7" for i in range(60)]
-    assert set(grader.grade(ordinary, references)) == {"right"}
+    assert set(verdicts_of(grader, ordinary, references)) == {"right"}
     started = [worker.process.pid for worker in grader.workers]
 
-    verdicts = grader.grade(hostile, ["42"] * len(hostile))
+    verdicts = verdicts_of(grader, hostile, ["42"] * len(hostile))
     assert max(worker.slowest for worker in grader.workers) <= deadline + 1
     assert set(verdicts) <= set(VERDICTS)
     assert "right" not in verdicts
@@ -167,7 +171,7 @@ def test_no_hostile_answer_outlasts_the_deadline_or_breaks_the_grader():
     # Some workers were killed, and nobody notices.
     assert verdicts.count("timeout") > 5
     assert [worker.process.pid for worker in grader.workers] != started
-    assert set(grader.grade(ordinary, references)) == {"right"}
+    assert set(verdicts_of(grader, ordinary, references)) == {"right"}
     assert all(worker.process.poll() is None for worker in grader.workers)
     grader.close()
 
@@ -194,8 +198,8 @@ def score(response, answer):
         timeout=1.0,
     )
     for kind in ("endless", "stopped", "dead", "recursive", "memory"):
-        assert grader.grade([kind, "1"], ["1", "1"]) == ["timeout", "right"]
-    assert grader.grade(["x" * 5_000_000, "\ud800\x00\n", "1"], ["1"] * 3) == [
+        assert verdicts_of(grader, [kind, "1"], ["1", "1"]) == ["timeout", "right"]
+    assert verdicts_of(grader, ["x" * 5_000_000, "\ud800\x00\n", "1"], ["1"] * 3) == [
         "wrong",
         "wrong",
         "right",
@@ -216,7 +220,7 @@ def score(response, answer):
 """,
         timeout=1.0,
     )
-    assert grader.grade(["endless", "1"], ["1", "1"]) == ["timeout", "right"]
+    assert verdicts_of(grader, ["endless", "1"], ["1", "1"]) == ["timeout", "right"]
 
 
 def test_workers_end_with_their_parent_in_the_middle_of_an_answer(tmp_path):
@@ -256,7 +260,7 @@ def test_a_worker_that_died_idle_costs_nothing(math_grader):
     for worker in math_grader.workers:
         os.kill(worker.process.pid, signal.SIGKILL)
         worker.process.wait()
-    assert math_grader.grade([r"\boxed{1}"] * 8, ["1"] * 8) == ["right"] * 8
+    assert verdicts_of(math_grader, [r"\boxed{1}"] * 8, ["1"] * 8) == ["right"] * 8
 
 
 def test_closing_in_the_middle_of_a_grading_leaves_nothing_behind(grader_from):
@@ -285,7 +289,7 @@ def score(response, answer):
         return None
     return numpy.bool_(int(response) == int(answer) + neighbour.offset)
 """)
-    assert grader.grade(["3", "2", ""], ["2"] * 3) == ["right", "wrong", "no_answer"]
+    assert verdicts_of(grader, ["3", "2", ""], ["2"] * 3) == ["right", "wrong", "no_answer"]
 
 
 @pytest.mark.parametrize(
@@ -305,12 +309,31 @@ def test_a_grader_that_cannot_start_says_why(grader_from, source, message, monke
         grader_from(source).canary("42")
 
 
+def test_a_score_between_0_and_1_is_partial_below_solved_at_and_right_from_it_on(grader_from):
+    source = "import numpy\ndef score(response, answer): return eval(response)"
+    responses = ["0.0", "0.25", "numpy.float32(0.5)", "0.75", "1", "True", "numpy.False_", "None"]
+    scores = [0.0, 0.25, 0.5, 0.75, 1.0, 1.0, 0.0, 0.0]
+    partial, right = ["partial"], ["right"]
+    for solved_at, expected in ((1.0, partial * 3 + right * 2), (0.5, partial + right * 4)):
+        grades = grader_from(source, solved_at=solved_at).grade(responses, ["1"] * len(responses))
+        assert [grade.score for grade in grades] == scores
+        assert [grade.verdict for grade in grades] == ["wrong", *expected, "wrong", "no_answer"]
+
+
 @pytest.mark.parametrize(
     "result, message",
     [
         ("float(response) == float(answer)", "failed on response '4%', answer '4': ValueError"),
-        ("0.5", "returned 0.5; it must return True, False, or None"),
-        ("'right'", "it must return True"),
+        ("float('nan')", "reward=.*:score' failed on response '4%', answer '4': .* returned nan"),
+        ("1.5", "returned 1.5; it must return a number from 0 to 1"),
+        ("-0.1", "returned -0.1"),
+        ("2", "returned 2; it must"),
+        ("float('inf')", "returned inf"),
+        ("'right'", "returned 'right'; it must return a number from 0 to 1, True, False, or None"),
+        ("'0.5'", "returned '0.5'"),
+        ("[1.0]", r"returned \[1.0\]"),
+        ("1j", "returned 1j"),
+        ("__import__('numpy').array([0.5])", r"returned array\(\[0.5\]\)"),
     ],
 )
 def test_a_grader_that_fails_names_the_response(grader_from, result, message):

@@ -33,9 +33,9 @@ def test_a_step_equals_its_dense_recomputation(
             ]
         return seen["rollouts"]
 
-    def listen(correct, counts, success_rate, prompt_loss):
+    def listen(correct, counts, success_rate, prompt_loss, score):
         seen["prompt_loss"] = prompt_loss
-        return signals(correct, counts, success_rate, prompt_loss)
+        return signals(correct, counts, success_rate, prompt_loss, score)
 
     monkeypatch.setattr(TorchEngine, "generate", noisy)
     monkeypatch.setattr(train, "prompt_signals", listen)
@@ -94,9 +94,9 @@ def test_a_step_equals_its_dense_recomputation(
         for i in part:
             r, group = (
                 rollouts[i],
-                [x.reward for x in rollouts if x.prompt_id == rollouts[i].prompt_id],
+                [x.score for x in rollouts if x.prompt_id == rollouts[i].prompt_id],
             )
-            advantage = (r.reward - np.mean(group)) / (np.std(group) + 1e-6)
+            advantage = (r.score - np.mean(group)) / (np.std(group) + 1e-6)
             logp = pick(logprobs(r), r)
             ratio = (logp - old[i]).exp()
             clipped = ratio.clamp(0.8, 1.28) * advantage

@@ -207,7 +207,7 @@ def test_the_papers_signal_is_zero_on_policy_for_complete_groups_of_any_success_
         weight = torch.full((n,), 1 / n)
         _, stats = grpo_loss(logp, logp, logp, advantages, torch.ones(n), weight, cfg)
         assert abs(stats["token_loss"].mean().item()) < 1e-12
-    hard, easy = prompt_signals([0, n], [n, n], [0.01, 0.99], [0.0, 0.0])["error"]
+    hard, easy = prompt_signals([0, n], [n, n], [0.01, 0.99], [0.0, 0.0], [0.0, 1.0])["error"]
     assert hard == 1 and easy == 0  # the signal used instead tells them apart
 
 

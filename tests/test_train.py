@@ -73,10 +73,11 @@ def test_every_step_logs_the_documented_metrics(tmp_path):
         "--samples_every=2",
         tiny=TINY[:-1],
     )
-    scalars = ["step", "reward/mean", "rollouts/total", "rollouts/min", "rollouts/max", "loss"]
+    scalars = ["step", "score/mean", "solved/prompt_mean", "rollouts/total", "rollouts/min"]
+    scalars += ["rollouts/max", "loss"]
     scalars += ["kl", "clipfrac", "entropy", "grad_norm", "mismatch", "dead_groups"]
     scalars += ["shadow_price"]
-    vectors = ["bins/share", "bins/weight", "bins/rollouts", "bins/reward"]
+    vectors = ["bins/share", "bins/weight", "bins/rollouts", "bins/score", "bins/solved"]
     vectors += [f"bins/signal_{name}" for name in SIGNALS]
     with open(tmp_path / "run" / "metrics.jsonl") as file:
         records = [json.loads(line) for line in file]
@@ -95,7 +96,7 @@ def test_every_step_logs_the_documented_metrics(tmp_path):
         "prompt",
         "response",
         "answer",
-        "reward",
+        "score",
         "advantage",
     } <= samples[0].keys()
     config = json.load(open(tmp_path / "run" / "config.json"))
@@ -195,7 +196,7 @@ def test_truncated_responses_and_left_out_rows_are_counted(tmp_path, capsys):
     data = local_set(tmp_path / "set.jsonl", rows)
     metrics = run(tmp_path / "run", f"--dataset={data}", *PLAIN, "--max_response_len=2", steps=1)
     assert metrics[0]["truncated"] == 1.0 and metrics[0]["response_len"] == 2.0
-    assert metrics[0]["reward/mean"] == -1.0 and metrics[0]["dead_groups"] == 1.0
+    assert metrics[0]["score/mean"] == 0.0 and metrics[0]["dead_groups"] == 1.0
     assert (
         "20 problems of " + data + ", graded by exact (left out: 1 incomplete, 1 too long)"
         in capsys.readouterr().out
@@ -302,7 +303,7 @@ def test_an_update_with_a_broken_gradient_is_skipped_and_the_third_in_a_row_stop
             main(arguments)
         rows = [json.loads(line) for line in open(tmp_path / "run" / "broken_batch.jsonl")]
         assert len(rows) == 8 * 4 and all(
-            {"step", "uid", "response", "reward", "advantage", "weight"} == row.keys()
+            {"step", "uid", "response", "score", "advantage", "weight"} == row.keys()
             and row["step"] == 2
             for row in rows
         )
@@ -393,7 +394,7 @@ def test_a_run_that_gets_nothing_right_says_so(tmp_path, capsys):
         tmp_path / "set.jsonl", [{"prompt": f"B{i:04d}=", "answer": "none"} for i in range(16)]
     )
     run(tmp_path / "run", f"--dataset={data}", *PLAIN, steps=5)
-    assert "no rollout was right in five steps" in capsys.readouterr().out
+    assert "no rollout scored above 0 in five steps" in capsys.readouterr().out
 
 
 def test_plot_refuses_what_is_no_run(tmp_path, capsys):

@@ -272,7 +272,7 @@ def test_it_trains_with_all_gates_on_and_the_export_loads(tmp_path):
     one, two = metrics_of(tmp_path / "one"), metrics_of(tmp_path / "two")
     assert_close(one, two)
     assert max(m["mismatch"] for m in one) < 1e-5
-    reward = [m["reward/prompt_mean"] for m in one]
+    reward = [m["score/prompt_mean"] for m in one]
     assert sum(reward[-5:]) > sum(reward[:5]) + 0.5  # of 5
     done = torchrun(
         1,
@@ -317,7 +317,7 @@ def test_it_trains_in_bfloat16_as_on_a_gpu(tmp_path):
     assert all(
         1e-4 < m["mismatch"] < 0.02 for m in metrics
     )  # bfloat16 indeed, and far below the gate's 0.2
-    reward = [m["reward/prompt_mean"] for m in metrics]
+    reward = [m["score/prompt_mean"] for m in metrics]
     assert sum(reward[-5:]) > sum(reward[:5]) + 0.5  # of 5
 
 
