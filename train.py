@@ -209,13 +209,11 @@ def group_advantages(prompt_ids, scores, clip):
     """Scores [N] normalised inside each rollout group, population std, clipped (Eq 3) -> [N].
     A group of one, or of equals, gets 0."""
     # groups are found by the prompt's id, since they have different sizes
-    _, first, group, count = np.unique(prompt_ids, return_index=True, return_inverse=True,
-                                       return_counts=True)
-    scores = np.asarray(scores, float)
-    # `[group]` hands a value of each group back to all of its rollouts. Relative to the group's
-    # first score, equal scores are exactly 0, which their mean may miss by a rounding
-    scores = scores - scores[first][group]
-    centred = scores - (np.bincount(group, scores) / count)[group]
+    _, group, count = np.unique(prompt_ids, return_inverse=True, return_counts=True)
+    # `[group]` hands a value of each group back to all of its rollouts
+    mean = (np.bincount(group, scores) / count)[group]
+    # rounded, as the mean of equal scores may miss them by a hair, and they must be exactly 0
+    centred = np.round(scores - mean, 12)
     std = np.sqrt(np.bincount(group, centred**2) / count)[group]
     return np.clip(centred / (std + 1e-6), -clip, clip)
 
