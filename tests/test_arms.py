@@ -99,13 +99,11 @@ def test_knapsack_equals_brute_force():
     assert value(n) == pytest.approx(best)
 
 
-def test_advantages_of_rivals():
+def test_dapo_takes_the_first_mixed_groups():
     ids = [0, 0, 0, 0, 1, 1, 2, 2, 3, 3]
-    rewards = [1, -1, -1, -1, -1, -1, 1, -1, 1, -1]
-    maxrl = rivals.maxrl_advantages(ids, rewards, 5)
-    np.testing.assert_allclose(maxrl[:6], [3, -1, -1, -1, 0, 0])
-    plain = train.group_advantages(ids, rewards, 5.0)
-    dapo = rivals.dapo_advantages(train.group_advantages)(ids, rewards, 5.0)
+    scores = [1, 0, 0, 0, 0, 0, 1, 0, 1, 0]
+    plain = train.group_advantages(ids, scores, 5.0)
+    dapo = rivals.dapo_advantages(train.group_advantages)(ids, scores, 5.0)
     # Of prompts 0 and 1, only 0 is mixed: its 4 of the 6 rollouts have the mean for themselves.
     np.testing.assert_allclose(dapo[:6], plain[:6] * 6 / 4)
     # Of prompts 2 and 3, both are mixed: 3 is one too many.
