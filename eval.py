@@ -61,8 +61,7 @@ class SharedConfig:
     #   yours, else boxed
     reward: str = knob("auto")  # exact | math | path.py:function; auto: exact for embedded worlds
     #   and loaders of yours, else math
-    solved_at: float = knob(1.0, 1e-9, 1)  # a response is solved (right) from this score on; bins,
-    #   allocation, mean@n and pass@k count solved ones, advantages take the score
+    solved_at: float = knob(1.0, 1e-9, 1)  # from this score on, a response counts as right
     grade_workers: int = knob(2, 1, resume="free")  # grading processes a rank, except for exact
     grade_timeout: float = knob(5.0, 0.1, 3600)  # seconds an answer may take to grade
     max_prompt_len: int = knob(16, 1)  # tokens; longer prompts are left out and counted
@@ -239,10 +238,9 @@ def result_of_set(cfg, data, counts):
     groups = [problem.group for problem in data.problems]
     n = cfg.eval_samples
     k = cfg.eval_passk
-    result = summarize(counts["right"], groups, n, k, cfg.seed)
     scores = np.array(counts["score"]) / n
-    result |= {"score": float(scores.mean()), "score/interval": interval(scores, cfg.seed),
-               "scores": counts["score"]}
+    result = summarize(counts["right"], groups, n, k, cfg.seed) | {
+        "score": float(scores.mean()), "score/interval": interval(scores, cfg.seed)}
     if data.reward == "math":
         as_string = summarize(counts["string_right"], groups, n, k, cfg.seed)
         result |= {f"string/{key}": as_string[key] for key in (f"mean@{n}", f"pass@{k}")}
@@ -252,7 +250,7 @@ def result_of_set(cfg, data, counts):
                 "top_k": cfg.eval_top_k, "max_tokens": cfg.max_response_len}
     return result | {"no_answer": share["no_answer"], "timeout": share["timeout"],
                      "truncated": share["truncated"], "response_len": share["tokens"],
-                     "left_out": dict(data.left_out), "right": counts["right"],
+                     "left_out": dict(data.left_out), "right": counts["right"], "scores": counts["score"],
                      "reward": data.reward, "sampling": sampling}
 
 
@@ -336,9 +334,7 @@ def table(columns, gains=False):
     mean = next(key for key in first if key.startswith("mean@"))
     passed = next(key for key in first if key.startswith("pass@"))
     lines = [row("", columns)]
-    keys = [mean, passed]
-    if any(partly_scored(r) for r in results):
-        keys.append("score")
+    keys = [mean, passed] + ["score"] * any(map(partly_scored, results))
     for key in keys:
         bounds = [r[f"{key}/interval"] for r in results]
         lines.append(row(key, (f"{r[key]:.3f} [{low:.3f}, {high:.3f}]"

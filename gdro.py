@@ -171,8 +171,7 @@ class DifficultyClassifier:
             if uid not in self.prompts:
                 self.prompts[uid] = Prompt(deque(maxlen=self.history))
             if right != int(right) or n != int(n):
-                raise ValueError(f"{uid!r}: {right} right of {n} rollouts: counts must be whole; "
-                                 "a score in between is solved or not")
+                raise ValueError(f"{uid!r}: {right} right of {n}: counts must be whole numbers")
             self.prompts[uid].record(int(right), int(n))
         # A step that runs on into the next epoch may hold a prompt twice. Its bin must follow the
         # estimate from both visits, so bins move only after all visits are recorded.

@@ -95,8 +95,7 @@ def distribution(mass):
 
 
 def learning_curves(plt, runs, set_name):
-    """mean@n and pass@k on one evaluation set with 95 % intervals, the mean score where responses
-    can be partly right, and groups of the first run.
+    """mean@n, pass@k and partial scores of one set with 95 % intervals; groups of the first run.
 
     runs: name -> its records of that set."""
     first = next(iter(runs))

@@ -3,8 +3,7 @@
 A grader is a function (response text, reference answer) -> a number in [0, 1], True or False, or
 None where the response holds no answer. `exact` compares whole texts. `math` compares answers by
 mathematics (answers.py); symbolic algebra can take forever on what a policy writes, so it runs in
-worker processes that are killed at a deadline. So does a function of yours, which is named
-reward=path.py:function.
+worker processes that are killed at a deadline. So does reward=path.py:function, yours.
 """
 import atexit
 import hashlib
@@ -56,8 +55,7 @@ def function_of(name):
 def respond(grader, task):
     """Carry out one task, {"response": ..., "answer": ...} or {"example": ...} for the canary.
 
-    -> {"score": ...}, {"verdict": ...} where there is none, {"responses": ...} for the canary, or
-    {"error": ...}."""
+    -> {"score": ...} or {"verdict": ...}, {"responses": ...} for the canary, or {"error": ...}."""
     try:
         if "example" in task:
             return {"responses": examples(grader, task["example"])}

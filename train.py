@@ -311,8 +311,7 @@ def engine_weights(micro, cfg):
 
 
 def compare_with_engine(updates, n_rollouts, group):
-    """Entropy, and |log-probability trainer - engine|, summed over each rollout's tokens -> [N],
-    [N]; the same on every rank."""
+    """Entropy and |log-probability trainer - engine|, sums over each rollout's tokens -> [2, N]."""
     sums = np.zeros((2, n_rollouts))
     for update in updates:
         for micro in update:

@@ -268,7 +268,6 @@ def pool():
         yield pool
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_it_applies_trains_and_is_what_it_says(name, pool, tmp_path):
     checkout = arms.ablated(name, str(tmp_path / "checkout"))
@@ -290,6 +289,44 @@ def test_a_diff_is_small_applies_and_says_what_it_is(name, tmp_path):
             os.path.join(ROOT, "pyproject.toml"), *glob.glob(os.path.join(checkout, "*.py"))]
     done = subprocess.run(lint, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout
+
+
+def row_of(name):
+    """Its row in the table of docs/ablations.md."""
+    what, paper, _ = (line.split(": ", 1)[1] for line in text_of(name).splitlines()[:3])
+    files = re.findall(r"^diff --git a/(\S+)", text_of(name), re.M)
+    return f"| `{name}` | {what} | {len(changed_lines(name))} | {', '.join(files)} | {paper} |"
+
+
+def test_the_page_lists_every_diff():
+    with open(os.path.join(ROOT, "docs", "ablations.md")) as file:
+        rows = [line for line in file.read().splitlines() if line.startswith("| `")]
+    assert rows == [row_of(name) for name in NAMES]
+
+
+@pytest.mark.slow
+def test_the_commands_of_the_page_lead_from_an_idea_to_a_curve(tmp_path):
+    """In a clone of this checkout, as they are; but where all of the runs would take minutes, they
+    are made short."""
+    checkout = tmp_path / "checkout"
+    subprocess.run(["git", "clone", "-q", ROOT, checkout], check=True)
+    with open(os.path.join(ROOT, "docs", "ablations.md")) as file:
+        page = file.read()
+    combining, idea = (block for block in re.findall(r"```\n(.*?)```", page, re.S)
+                       if "git " in block)
+    short = " --steps=2 --eval_every=2 --prompts_per_step=16"
+    for command in (combining + idea).strip().splitlines():
+        command = command.split(" #")[0]
+        done = subprocess.run(
+            command + short * ("--seeds=5" in command), shell=True, cwd=checkout, text=True,
+            capture_output=True,
+            env=os.environ | {"PATH": f"{os.path.dirname(sys.executable)}:{os.environ['PATH']}"})
+        assert done.returncode == 0, (command, done.stderr)
+        if "--seeds=5" in command:
+            assert re.search(r"^\| right_only +\| 5 ", done.stdout, re.M), done.stdout
+    assert (checkout / "out" / "right_only.png").stat().st_size > 10_000
+    clean = ["git", "status", "--porcelain", "--untracked-files=no"]
+    assert not subprocess.run(clean, cwd=checkout, capture_output=True).stdout
 
 
 def test_every_diff_has_a_check_and_the_folder_stays_small():

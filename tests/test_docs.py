@@ -201,6 +201,11 @@ def test_the_report_is_the_kept_one(name, seeds, rows):
     assert len(lines) == rows and all(f"| {seeds} " in line for line in lines)
 
 
+def test_the_example_of_an_ablation_is_the_kept_one():
+    table = printed("bench/arms.py", "--read=bench/results/right_only.json")
+    assert table in PAGES["docs/ablations.md"]
+
+
 def test_every_gain_with_an_interval_is_in_a_table_of_the_report():
     """Those that are not over GRPO are written without the signs, and not looked for."""
     tables = "\n".join(line for line in PAGES["docs/results.md"].splitlines() if "25,600 " in line)
