@@ -250,8 +250,8 @@ def result_of_set(cfg, data, counts):
                 "top_k": cfg.eval_top_k, "max_tokens": cfg.max_response_len}
     return result | {"no_answer": share["no_answer"], "timeout": share["timeout"],
                      "truncated": share["truncated"], "response_len": share["tokens"],
-                     "left_out": dict(data.left_out), "right": counts["right"], "scores": counts["score"],
-                     "reward": data.reward, "sampling": sampling}
+                     "left_out": dict(data.left_out), "right": counts["right"],
+                     "scores": counts["score"], "reward": data.reward, "sampling": sampling}
 
 
 class Kept:

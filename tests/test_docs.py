@@ -80,10 +80,11 @@ def test_commands_name_real_scripts_configs_and_knobs(page, command):
     script, *arguments = shlex.split(command.replace(" --nproc_per_node=8", ""))[1:]
     assert os.path.exists(script)
     if script == "bench/arms.py":
-        options = dict(argument[2:].split("=", 1) for argument in arguments)
+        pairs = [argument[2:].partition("=") for argument in arguments]
+        options = {key: value for key, _, value in pairs}
         assert set(options.get("arms", "grpo").split(",")) <= set(arms.ARMS)
         assert options.get("world", "arith") in arms.WORLDS
-        own = {"arms", "world", "seeds", "json", "read", "against"}
+        own = {"arms", "ablations", "world", "seeds", "json", "read", "against", "dev", "quick"}
         arguments = [f"--{key}={value}" for key, value in options.items() if key not in own]
     if script in (*CONFIGS, "bench/arms.py") and arguments != ["--help"]:
         parse(CONFIGS.get(script, Config), arguments)
@@ -113,7 +114,7 @@ def test_paths_links_and_images_exist(page):
 @pytest.mark.parametrize("page", PAGES)
 def test_settings_named_in_a_page_are_knobs(page):
     """Written as `knob=value` or `--knob=value`."""
-    of_others = {"against", "rdzv_backend", "tensor_parallel_size"}  # arms.py, torchrun, vLLM
+    of_others = {"against", "seeds", "rdzv_backend", "tensor_parallel_size"}  # arms.py, torchrun, vLLM
     for knob in re.findall(r"`(?:--)?([a-z_]+)=[^`]*`", PAGES[page]):
         assert knob in KNOBS | of_others, knob
 
