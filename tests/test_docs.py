@@ -114,7 +114,8 @@ def test_paths_links_and_images_exist(page):
 @pytest.mark.parametrize("page", PAGES)
 def test_settings_named_in_a_page_are_knobs(page):
     """Written as `knob=value` or `--knob=value`."""
-    of_others = {"against", "seeds", "rdzv_backend", "tensor_parallel_size"}  # arms.py, torchrun, vLLM
+    # of arms.py, torchrun and vLLM
+    of_others = {"against", "seeds", "rdzv_backend", "tensor_parallel_size"}
     for knob in re.findall(r"`(?:--)?([a-z_]+)=[^`]*`", PAGES[page]):
         assert knob in KNOBS | of_others, knob
 
