@@ -34,8 +34,9 @@ def checkpoint_state(policy, optimizer):
         optimizer.zero_grad()
     weights, moments = get_state_dict(policy, [optimizer] if optimizer else [])
     tensors = {}
-    for name, _ in policy.named_parameters():
-        tensors[f"policy.{plain_name(name)}"] = weights[plain_name(name)]
+    for name, parameter in policy.named_parameters():
+        if parameter.requires_grad:  # with LoRA only the adapters
+            tensors[f"policy.{plain_name(name)}"] = weights[plain_name(name)]
     for name, values in moments.get("state", {}).items():
         for key, tensor in values.items():
             tensors[f"optimizer.{name}.{key}"] = tensor

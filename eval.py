@@ -499,9 +499,14 @@ def run(cfg, group):
     if os.path.exists(os.path.join(cfg.model, "state.json")):
         # a checkpoint: sharded weights of the model that its config names
         with open(os.path.join(cfg.model, "config.json")) as file:
-            base = json.load(file)["config"]["model"]
+            saved = json.load(file)
+        base, rank = saved["config"]["model"], saved["config"].get("lora_rank")
+        lora = (rank, saved["config"]["lora_alpha"], 0) if rank else None
     if base != cfg.model:
-        policy, tokenizer = load_policy(base, group)
+        policy, tokenizer = load_policy(base, group, lora=lora)
+        if lora and policy.fingerprint != saved["data"]["base model"]:
+            raise UsageError(f"{cfg.model} holds adapters for another model than {base} is now: "
+                             "put back the weights that it was trained from")
     else:
         policy, tokenizer = None, load_tokenizer(cfg.model)
     sets = load_eval_sets(cfg, tokenizer, group)

@@ -7,7 +7,7 @@ from tqdm import tqdm
 
 class SyncGate:
     """Protects the policy that samples: all weights of the trainer reached the engine, finite, and
-    the engine holds what was sent, bit for bit, in the beginnings of some tensors (`probes`)."""
+    the engine holds what was sent, bit for bit, in the beginnings of the tensors `probes`."""
 
     def __init__(self, probes, dtype):
         self.probes = set(probes)

@@ -1,6 +1,7 @@
 """The policy: a Hugging Face causal LM that answers with the log-probabilities of given tokens,
 never with all its logits. How it is loaded, sharded and exported."""
 import functools
+import hashlib
 import json
 import os
 import shutil
@@ -32,6 +33,8 @@ class Policy(torch.nn.Module):
         self.hf = hf
         self.temperature = temperature
         self.float32_head = float32_head
+        self.adapters = {f"{name}.weight": module for name, module in self.named_modules()
+                         if isinstance(module, LoRALinear)}
 
     def forward(self, input_ids, response_mask):
         """Log-probability and entropy (nats) of every response token at the sampling temperature.
@@ -56,8 +59,27 @@ class Policy(torch.nn.Module):
         each of their names, as engines want. Sharded weights are gathered one at a time: a
         collective, so every rank must run the iterator to its end."""
         # not named_parameters, which leaves a tied head out: the engine's would be stale
-        for name, tensor in self.state_dict().items():
-            yield name.removeprefix("hf."), unsharded(tensor)
+        yield from self.merged(self.state_dict())
+
+    def merged(self, tensors):
+        """(Hugging Face name, full tensor) of a state dict of this policy; what adapters learned is
+        in the weights beside them."""
+        for name, tensor in tensors.items():
+            if name in self.adapters:
+                layer = name.removesuffix("weight")
+                a, b = unsharded(tensors[layer + "lora_A"]), unsharded(tensors[layer + "lora_B"])
+                yield name.removeprefix("hf."), self.adapters[name].merge(unsharded(tensor), a, b)
+            elif ".lora_" not in name:
+                yield name.removeprefix("hf."), unsharded(tensor)
+
+    def base(self, input_ids, response_mask):
+        """As `forward`, with adapters off: the model that training began with."""
+        for adapter in self.adapters.values():
+            adapter.on = False
+        values = self(input_ids, response_mask)
+        for adapter in self.adapters.values():
+            adapter.on = True
+        return values
 
 
 def scaled_logits(hidden, weight, bias, temperature, entries=slice(None), float32_head=False):
@@ -154,6 +176,56 @@ def plain_name(name):
     return name.replace("_checkpoint_wrapped_module.", "")
 
 
+# ---------- LoRA ----------
+
+class LoRALinear(torch.nn.Module):
+    """W x + scale B A x in the place of a linear layer (arXiv 2106.09685): W [out, in] stays as it
+    was, A [rank, in] and B [out, rank] learn. B is 0 at first: training begins at W x."""
+
+    on = True  # False: W x
+
+    def __init__(self, linear, rank, alpha):
+        super().__init__()
+        self.weight, self.bias = linear.weight, linear.bias  # under the names that they had
+        self.scale = alpha / rank
+        # in float32, where small steps are not lost; W may be in bfloat16
+        like = {"device": linear.weight.device, "dtype": torch.float32}
+        self.lora_A = torch.nn.Parameter(torch.zeros(rank, linear.in_features, **like))
+        self.lora_B = torch.nn.Parameter(torch.zeros(linear.out_features, rank, **like))
+
+    def forward(self, x):
+        linear = torch.nn.functional.linear
+        y = linear(x, self.weight, self.bias)
+        return y + self.scale * linear(linear(x, self.lora_A), self.lora_B) if self.on else y
+
+    def merge(self, weight, a, b):
+        """The weight of one linear layer that does what W, A and B do."""
+        return (weight.float() + self.scale * (b @ a)).to(weight.dtype)
+
+
+def add_adapters(hf, rank, alpha, seed):
+    """Freeze a model, and put LoRA on every linear layer of its decoder."""
+    hf.requires_grad_(False)
+    generator = torch.Generator().manual_seed(seed)
+    for parent in list(hf.base_model.layers.modules()):
+        for name, linear in list(parent.named_children()):
+            if isinstance(linear, torch.nn.Linear):
+                adapter = LoRALinear(linear, rank, alpha)
+                setattr(parent, name, adapter)
+                if not linear.weight.is_meta:  # other ranks receive the master's
+                    bound = linear.in_features**-0.5
+                    torch.nn.init.uniform_(adapter.lora_A, -bound, bound, generator)
+
+
+def fingerprint_of(hf):
+    """16 hexadecimal digits that change with any weight of a model, as rounded to bfloat16."""
+    digest = hashlib.sha256()
+    for name, tensor in hf.state_dict().items():
+        bits = tensor.to(torch.bfloat16).view(torch.int16)  # their sum is exact in any order
+        digest.update(f"{name} {tuple(tensor.shape)} {bits.sum(dtype=torch.int64)}\n".encode())
+    return digest.hexdigest()[:16]
+
+
 # ---------- load ----------
 
 def explained(load):
@@ -200,33 +272,43 @@ def load_tokenizer(path):
 
 
 def load_policy(path, group, temperature=1.0, trainable=True, checkpointing=False,
-                float32_head=False):
+                float32_head=False, lora=None):
     """(Policy, tokenizer), sharded over the group; in float32, or in group.dtype if it is only
     read. Only the master reads the weights; the other ranks start empty and receive their shards.
+    lora: (rank, alpha, seed of A) if adapters learn instead of the weights.
     UsageError at a model whose logits are more than head(hidden) (soft-capped or scaled)."""
     # small steps would be lost in bfloat16 weights, so what learns is in float32
-    dtype = torch.float32 if trainable else group.dtype
+    dtype = torch.float32 if trainable and not lora else group.dtype
     hf = None
+
+    def prepared(model):
+        model.requires_grad_(trainable)
+        if lora:
+            add_adapters(model, *lora)
+        return Policy(model, temperature, float32_head)
 
     def read():
         nonlocal hf
         hf, tokenizer = load_hf(path, dtype)
-        check_head(hf, path)
-        return tokenizer, hf.config
+        check_model(hf, path)
+        base = fingerprint_of(hf) if lora else ""
+        return tokenizer, hf.config, base
 
-    tokenizer, config = group.on_master(read)
+    tokenizer, config, base = group.on_master(read)
+    read_policy = prepared(hf) if group.master else None
     # one process without a group: the model that was read is the policy
     if group.mesh is None:
-        policy = Policy(hf, temperature, float32_head)
-        shard(policy, group, checkpointing)
-        return policy.requires_grad_(trainable), tokenizer
+        shard(read_policy, group, checkpointing)
+        read_policy.fingerprint = base
+        return read_policy, tokenizer
 
     from transformers import AutoModelForCausalLM
 
     # ranks: shapes first, cut into shards, and only then memory for what is kept here
     with torch.device("meta"):
         empty = AutoModelForCausalLM.from_config(config, dtype=dtype)
-    policy = Policy(empty.eval(), temperature, float32_head).requires_grad_(trainable)
+    policy = prepared(empty.eval())
+    policy.fingerprint = base
     shard(policy, group, checkpointing)
     # memory for the shards only, filled by the broadcast below
     policy.to_empty(device=group.device)
@@ -234,7 +316,7 @@ def load_policy(path, group, temperature=1.0, trainable=True, checkpointing=Fals
     weights = {}
     buffers = {}  # rotary frequencies, which are in no state dict
     if group.master:
-        weights = {f"hf.{name}": tensor for name, tensor in hf.state_dict().items()}
+        weights = read_policy.state_dict()
         buffers = dict(hf.named_buffers())
     options = StateDictOptions(full_state_dict=True, broadcast_from_rank0=True)
     set_model_state_dict(policy, weights, options=options)
@@ -271,8 +353,13 @@ def shard(policy, group, checkpointing):
 
 
 @torch.no_grad()
-def check_head(hf, path):
-    """UsageError unless the model's logits are what `scaled_logits` makes of its hidden states."""
+def check_model(hf, path):
+    """UsageError unless the model has decoder layers where `shard` looks for them, and its logits
+    are what `scaled_logits` makes of its hidden states."""
+    if not hasattr(hf.base_model, "layers"):
+        raise UsageError(f"model={path}: {type(hf).__name__} has no list `layers` of its decoder "
+                         "layers: take a model of the Llama or Qwen kind, or teach model.py where "
+                         "they are")
     # some models scale or cap their logits after the head, which would be missed silently
     ids = torch.arange(8)[None] % hf.config.get_text_config().vocab_size
     head = hf.get_output_embeddings()
@@ -294,10 +381,10 @@ def save_hf(policy, tokenizer, path, group, note=None):
     if group.master:
         beside = path + ".tmp"
         shutil.rmtree(beside, ignore_errors=True)
-        # names as Hugging Face has them, without the wrapper around the model
-        weights = {name.removeprefix("hf."): tensor for name, tensor in weights.items()}
-        policy.hf.save_pretrained(beside, state_dict=weights)
+        policy.hf.save_pretrained(beside, state_dict=dict(policy.merged(weights)))
         tokenizer.save_pretrained(beside)
+        if policy.adapters:
+            save_adapter(policy, weights, os.path.join(beside, "adapter"))
         if note:
             with open(os.path.join(beside, "evaluation.json"), "w") as file:
                 json.dump(note, file)
@@ -305,3 +392,21 @@ def save_hf(policy, tokenizer, path, group, note=None):
         shutil.rmtree(path, ignore_errors=True)
         os.rename(beside, path)
     group.barrier()
+
+
+def save_adapter(policy, weights, path):
+    """Write the adapters alone, in the files of the package peft."""
+    from safetensors.torch import save_file
+
+    os.makedirs(path)
+    tensors = {f"base_model.model.{name.removeprefix('hf.')}.weight": tensor.contiguous()
+               for name, tensor in weights.items() if ".lora_" in name}
+    save_file(tensors, os.path.join(path, "adapter_model.safetensors"), {"format": "pt"})
+    adapter = next(iter(policy.adapters.values()))
+    rank = len(adapter.lora_A)
+    config = {"peft_type": "LORA", "task_type": "CAUSAL_LM", "r": rank, "bias": "none",
+              "lora_alpha": adapter.scale * rank, "inference_mode": True,
+              "target_modules": sorted({name.split(".")[-2] for name in policy.adapters}),
+              "base_model_name_or_path": policy.hf.name_or_path}
+    with open(os.path.join(path, "adapter_config.json"), "w") as file:
+        json.dump(config, file, indent=1)

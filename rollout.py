@@ -43,7 +43,7 @@ class Sampling:
 # A third engine, SGLang say, is a subclass with the attributes and the four methods named here.
 class Engine:
     """What samples. An engine has the attributes `tokenizer`, `stop_ids`, `dtype`, `names` (of all
-    weights, as Hugging Face calls them) and `probes` (some of these, which `read` can give back),
+    weights, as Hugging Face calls them) and `probes` (those of which `read` gives the beginning),
     and the methods below that raise NotImplementedError. One engine a rank; `sync` is a collective,
     `generate` is not."""
 
@@ -59,7 +59,7 @@ class Engine:
         raise NotImplementedError
 
     def read(self, names):
-        """name -> the tensor that the engine holds."""
+        """name -> the tensor that the engine holds, which may be longer."""
         raise NotImplementedError
 
     def sleep(self):
@@ -165,7 +165,8 @@ class VLLMEngine(Engine):
                 disable_log_stats=False,  # they count preemptions
                 distributed_executor_backend="external_launcher" if "RANK" in os.environ else None)
         self.stop_ids = stop_ids(generation_config_of(model), self.tokenizer)
-        self.names, self.probes = self.llm.apply_model(checkpoint_names)[0]
+        self.names, self.held_as = self.llm.apply_model(checkpoint_names)[0]
+        self.probes = list(self.held_as)
 
     def generate(self, prompts, seeds, sampling, progress="generate"):
         """As `Engine.generate`; samples differ from the plain engine's, the distribution does not.
@@ -243,7 +244,7 @@ class VLLMEngine(Engine):
 
     def read(self, names):
         held = self.llm.apply_model(all_parameters)[0]
-        return {name: held[name].detach() for name in names}
+        return {name: held[self.held_as[name]].detach() for name in names}
 
     def zero_caches(self):
         """Memory that woke up holds anything, and attention multiplies what it masks by 0: a NaN
@@ -266,22 +267,19 @@ def zero_caches(worker):
 
 
 def checkpoint_names(model):
-    """(Hugging Face names of all weights of a vLLM model, some of which the tensor is not fused
-    with others and can be compared)."""
+    """(Hugging Face names of all weights of a vLLM model; name -> vLLM's name of the parameter that
+    begins with it, where it can be read)."""
     fused = getattr(model, "packed_modules_mapping", {})  # e.g. qkv_proj: q_proj, k_proj, v_proj
-    # the trainer sends q, k and v apart, and vLLM holds them as one: only tensors that are alike on
-    # both sides can be read back and compared
     names = set()
-    single = []
+    held_as = {}
     for name, parameter in all_parameters(model).items():
         whole = next((whole for whole in fused if f".{whole}." in name), None)
-        if whole is not None:
-            names |= {name.replace(f".{whole}.", f".{piece}.") for piece in fused[whole]}
-            continue
-        names.add(name)
+        # the trainer sends q, k and v apart, and vLLM holds them as one, one below the other
+        pieces = [name.replace(f".{whole}.", f".{piece}.") for piece in fused.get(whole, [whole])]
+        names |= set(pieces)
         if parameter.numel() > 0:  # on a CPU, linear weights are repacked out of sight
-            single.append(name)
-    return names, single[:: max(len(single) // 4, 1)]
+            held_as[pieces[0]] = name
+    return names, held_as
 
 
 def generation_config_of(model):

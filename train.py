@@ -88,6 +88,10 @@ class Config(SharedConfig):
     #   memory runs out
     activation_checkpointing: bool = knob(False, resume="rounding")  # recompute activations in the
     #   backward pass: less memory, a third more compute
+    # LoRA: small adapters learn instead of the weights
+    lora_rank: int = knob(0, 0, 65536)  # rank of the adapters of all linear layers; 0: all weights
+    #   learn
+    lora_alpha: float = knob(32.0, 1e-6, 1e6)  # adapters are scaled by lora_alpha / lora_rank
     # difficulty classifier
     n_bins: int = knob(10, 1, 1000)  # equal bins of estimated pass@k; 0 is the hardest
     bin_passk: int = knob(8, 1)  # that k
@@ -359,20 +363,18 @@ def train(cfg, stop, group):
     """Run the whole experiment -> the run folder's evaluation records, and which was the best.
     UsageError: the config or an input is wrong and says how."""
     # three copies of the model: the one that learns, the frozen one of the KL term, the engine's
-    policy, tokenizer = load_policy(cfg.model, group, cfg.temperature, True,
-                                    cfg.activation_checkpointing, cfg.float32_head)
+    policy, tokenizer = load_learner(cfg, group)
     training, eval_sets, graders = load_data(cfg, tokenizer, group)
-    reference = load_reference(cfg, group)
+    reference = load_reference(cfg, group, policy)
     engine = make_engine(cfg, group)
-    optimizer = torch.optim.AdamW(policy.parameters(), lr=cfg.lr, weight_decay=cfg.weight_decay,
-                                  fused=group.device == "cuda")
+    optimizer = make_optimizer(policy, cfg, group)
     state = make_controllers(cfg)  # all that the loop keeps, but the weights
     classifier = state["classifier"]
     prompt_gdro = state.get("prompt_gdro")  # None: off
     rollout_gdro = state.get("rollout_gdro")
     # nothing is written before all inputs were found good
     tracker = Tracker(cfg, group)
-    run = RunFolder(cfg, group, fingerprints(cfg, training, eval_sets))
+    run = RunFolder(cfg, group, fingerprints(cfg, training, eval_sets, policy))
     start = run.load(policy, optimizer, state) if run.checkpoint else 0
     run.begin(start, cfg.steps)
     tracker.start()
@@ -467,10 +469,25 @@ def train(cfg, stop, group):
     return run.read("eval.jsonl"), run.best()
 
 
-def load_reference(cfg, group):
+def load_learner(cfg, group):
+    """(policy, tokenizer): what learns, all weights or adapters."""
+    lora = (cfg.lora_rank, cfg.lora_alpha, cfg.seed) if cfg.lora_rank else None
+    return load_policy(cfg.model, group, cfg.temperature, True, cfg.activation_checkpointing,
+                       cfg.float32_head, lora)
+
+
+def make_optimizer(policy, cfg, group):
+    learns = [parameter for parameter in policy.parameters() if parameter.requires_grad]
+    return torch.optim.AdamW(learns, lr=cfg.lr, weight_decay=cfg.weight_decay,
+                             fused=group.device == "cuda")
+
+
+def load_reference(cfg, group, policy):
     """The frozen base model of the KL term; None where that term is off."""
     if not cfg.kl_coef:
         return None
+    if cfg.lora_rank:  # no second copy
+        return policy.base
     return load_policy(cfg.model, group, cfg.temperature, trainable=False,
                        float32_head=cfg.float32_head)[0]
 
@@ -507,11 +524,13 @@ def make_controllers(cfg):
     return made
 
 
-def fingerprints(cfg, training, eval_sets):
+def fingerprints(cfg, training, eval_sets, policy):
     """What besides the knobs decides the result: of a resumed run it must be the same."""
     # contents and not names: a file may have changed since the run began
     found = {"reward function": source_fingerprint(cfg.reward),
              "training set": fingerprint(training.problems)}
+    if cfg.lora_rank:  # a checkpoint has the adapters alone
+        found["base model"] = policy.fingerprint
     for name, data in eval_sets.items():
         found[f"evaluation set {SECRET.sub('***', name)}"] = fingerprint(data.problems)
     return found

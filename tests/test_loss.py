@@ -1,4 +1,5 @@
 """Claims about advantages, the loss and how the batch is cut."""
+import shutil
 
 import numpy as np
 import pytest
@@ -7,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from batch import plan_updates
+from configurator import UsageError
 from model import TokenLogprobs, load_policy
 from ranks import Group
 from rollout import Sampling, seed_of
@@ -230,6 +232,22 @@ def test_a_float32_head_loses_nothing_to_the_rounding_of_logits(bias):
         for head in (True, False)
     }
     assert error[True] < 1e-4 < 1e-2 < error[False]
+
+
+@pytest.mark.parametrize("kind, message", [
+    ("Cohere", r"its logits are not output_embeddings\(hidden\)"),  # it scales them
+    ("GPT2", "GPT2LMHeadModel has no list `layers`"),
+])
+def test_a_model_that_is_built_otherwise_is_refused(tmp_path, kind, message):
+    import transformers
+
+    sizes = {"vocab_size": 64, "hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+    head = "GPT2LMHeadModel" if kind == "GPT2" else "CohereForCausalLM"
+    config = getattr(transformers, f"{kind}Config")(**sizes, intermediate_size=48)
+    shutil.copytree("worlds/arith", tmp_path / "model")
+    getattr(transformers, head)(config).save_pretrained(tmp_path / "model")
+    with pytest.raises(UsageError, match=message):
+        load_policy(str(tmp_path / "model"), Group(Config()))
 
 
 def test_the_adversary_weight_scales_the_surrogate_and_not_the_kl(policy, batch):
