@@ -272,7 +272,7 @@ def load_tokenizer(path):
 
 
 def load_policy(path, group, temperature=1.0, trainable=True, checkpointing=False,
-                float32_head=False, lora=None):
+                float32_head=False, lora=None, compiled=False):
     """(Policy, tokenizer), sharded over the group; in float32, or in group.dtype if it is only
     read. Only the master reads the weights; the other ranks start empty and receive their shards.
     lora: (rank, alpha, seed of A) if adapters learn instead of the weights.
@@ -298,7 +298,7 @@ def load_policy(path, group, temperature=1.0, trainable=True, checkpointing=Fals
     read_policy = prepared(hf) if group.master else None
     # one process without a group: the model that was read is the policy
     if group.mesh is None:
-        shard(read_policy, group, checkpointing)
+        shard(read_policy, group, checkpointing, compiled)
         read_policy.fingerprint = base
         return read_policy, tokenizer
 
@@ -309,7 +309,7 @@ def load_policy(path, group, temperature=1.0, trainable=True, checkpointing=Fals
         empty = AutoModelForCausalLM.from_config(config, dtype=dtype)
     policy = prepared(empty.eval())
     policy.fingerprint = base
-    shard(policy, group, checkpointing)
+    shard(policy, group, checkpointing, compiled)
     # memory for the shards only, filled by the broadcast below
     policy.to_empty(device=group.device)
     empty.tie_weights()  # to_empty made two tensors of a tied one
@@ -328,11 +328,17 @@ def load_policy(path, group, temperature=1.0, trainable=True, checkpointing=Fals
     return policy, tokenizer
 
 
-def shard(policy, group, checkpointing):
+def shard(policy, group, checkpointing, compiled=False):
     """FSDP2: a unit a decoder layer, and the root with embedding, norm and head (so a tied head
     stays with its embedding). Computation is in group.dtype (bfloat16 on GPUs); what is trained,
     its gradients' reduction and the optimizer are in float32."""
     layers = policy.hf.base_model.layers
+    if compiled:
+        # with gradients or without, adapters on or off, one sequence or several: each is compiled
+        torch._dynamo.config.recompile_limit = 32
+        for layer in layers:
+            # the function and not the module: hooks of FSDP stay outside, names are as they were
+            layer.forward = torch.compile(layer.forward, dynamic=True)
     # of a checkpointed layer only the input is kept; its activations are made again when needed
     if checkpointing:
         for i, layer in enumerate(layers):

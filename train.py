@@ -86,6 +86,8 @@ class Config(SharedConfig):
     #   off
     tokens_per_micro_batch: int = knob(8192, resume="rounding")  # padding included; lower it when
     #   memory runs out
+    compile: bool = knob(False, resume="rounding")  # torch.compile of the decoder layers: faster
+    #   updates, after up to a minute of compiling
     activation_checkpointing: bool = knob(False, resume="rounding")  # recompute activations in the
     #   backward pass: less memory, a third more compute
     # LoRA: small adapters learn instead of the weights
@@ -473,7 +475,7 @@ def load_learner(cfg, group):
     """(policy, tokenizer): what learns, all weights or adapters."""
     lora = (cfg.lora_rank, cfg.lora_alpha, cfg.seed) if cfg.lora_rank else None
     return load_policy(cfg.model, group, cfg.temperature, True, cfg.activation_checkpointing,
-                       cfg.float32_head, lora)
+                       cfg.float32_head, lora, cfg.compile)
 
 
 def make_optimizer(policy, cfg, group):
@@ -489,7 +491,7 @@ def load_reference(cfg, group, policy):
     if cfg.lora_rank:  # no second copy
         return policy.base
     return load_policy(cfg.model, group, cfg.temperature, trainable=False,
-                       float32_head=cfg.float32_head)[0]
+                       float32_head=cfg.float32_head, compiled=cfg.compile)[0]
 
 
 def load_data(cfg, tokenizer, group):

@@ -256,10 +256,12 @@ def test_a_killed_rank_stops_the_run_and_torchrun_restarts_it_from_the_checkpoin
     while not (out / "ckpt" / "latest").exists():
         assert process.poll() is None, process.stderr.read()
         time.sleep(0.02)
-    ranks = subprocess.run(
+    children = subprocess.run(
         ["pgrep", "-P", str(process.pid), "-f", "train.py"], capture_output=True, text=True
     ).stdout.split()
-    os.kill(int(ranks[-1]), signal.SIGKILL)
+    # torchrun may have other children for a moment
+    [rank] = [pid for pid in children if "\0LOCAL_RANK=1\0" in open(f"/proc/{pid}/environ").read()]
+    os.kill(int(rank), signal.SIGKILL)
     output, error = process.communicate(timeout=200)
     assert process.returncode == 0, error
     assert "resumed from" in output and "exitcode: -9" in error.replace(" ", "").replace(
