@@ -261,6 +261,16 @@ def load_hf(path, dtype=torch.float32, device="cpu"):
 
 
 @explained
+def size_of(path):
+    """(number of parameters, transformers config of the text model), without loading weights."""
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    with torch.device("meta"):
+        hf = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(path))
+    return sum(p.numel() for p in hf.parameters()), hf.config.get_text_config()
+
+
+@explained
 def load_tokenizer(path):
     from transformers import AutoTokenizer
 

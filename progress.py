@@ -2,11 +2,13 @@
 import dataclasses
 
 import numpy as np
+import torch
 from tqdm import tqdm
 
-from budget import BESIDES, phases
+from budget import BESIDES, GIB, H100, phases, shortage
 from data import reasons
 from eval import partly_scored, table
+from model import size_of
 from runlog import peak_mib, without_secrets
 
 
@@ -63,10 +65,10 @@ def print_start(cfg, presets, training, eval_sets, policy, group, checkpoint, st
                                       f" (here {getattr(cfg, key)!r})") for key, value in wanted]
         print(f"preset {cfg.preset}: {', '.join(used)}")
     size = sum(p.numel() for p in policy.parameters())
+    learn = sum(p.numel() for p in policy.parameters() if p.requires_grad)
     ranks = f"{group.world} {group.device} rank{'s' * (group.world > 1)}"
-    print(f"model: {size:,} parameters over {ranks}")
-    if group.device == "cuda" or size > 1e8:
-        print_memory(size, policy.hf.config.get_text_config(), cfg, group)
+    of_them = f", of which {learn:,} learn" if learn < size else ""
+    print(f"model: {size:,} parameters{of_them}, over {ranks}")
     sets = [("training", cfg.dataset, training)]
     sets += [("evaluation", name, data) for name, data in eval_sets.items()]
     for use, name, data in sets:
@@ -90,12 +92,22 @@ def print_start(cfg, presets, training, eval_sets, policy, group, checkpoint, st
               "delete the folder to start afresh")
 
 
-def print_memory(size, shape, cfg, group):
+def print_memory(cfg, group):
+    """What each phase needs on a GPU, before anything is loaded; a warning where there is less."""
+    size, shape = size_of(cfg.model)
+    card = H100
+    if group.device == "cuda":
+        card = torch.cuda.mem_get_info()[1] / GIB
+    elif size < 1e8:
+        return
     for gpus in sorted({1, 8, group.shards}):
-        needed = phases(size, shape, cfg, gpus)
+        needed = phases(size, shape, cfg, gpus, card)
         listed = ", ".join(f"{phase} {gib:.0f}" for phase, gib in needed.items())
         on = f"with {gpus} GPU{'s' * (gpus > 1)} a host"
         print(f"memory a GPU {on}, estimated, GiB: {listed} (and {BESIDES:g} besides)")
+    if group.device == "cuda":
+        short = shortage(phases(size, shape, cfg, group.shards, card), card)
+        print(short, end="\n" * bool(short))
 
 
 def print_result(cfg, records, best):

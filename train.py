@@ -27,7 +27,7 @@ from data import fingerprint, load_set
 from eval import SharedConfig, evaluate, load_eval_sets, make_engine, make_graders
 from gdro import DifficultyClassifier, PromptGDRO, RolloutGDRO, bin_means, prompt_signals
 from model import load_policy, save_hf, unsharded
-from progress import log_evaluation, log_step, print_result, print_start
+from progress import log_evaluation, log_step, print_memory, print_result, print_start
 from ranks import Group
 from reward import VERDICTS, close_graders, grade, source_fingerprint
 from rollout import Sampling, generate_share, seed_of
@@ -365,6 +365,7 @@ def train(cfg, stop, group):
     """Run the whole experiment -> the run folder's evaluation records, and which was the best.
     UsageError: the config or an input is wrong and says how."""
     # three copies of the model: the one that learns, the frozen one of the KL term, the engine's
+    group.on_master(print_memory, cfg, group)
     policy, tokenizer = load_learner(cfg, group)
     training, eval_sets, graders = load_data(cfg, tokenizer, group)
     reference = load_reference(cfg, group, policy)

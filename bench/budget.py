@@ -2,6 +2,7 @@
 Memory and hours of the Qwen3 configs, by arithmetic: what to rent, before anything is run.
 $ python bench/budget.py
 $ python bench/budget.py --response=2000 --gpus=16      # other assumptions
+$ python bench/budget.py --one_gpu      # the configs for one GPU of 24 GB: docs/one_gpu.md's table
 $ python bench/budget.py --scaling      # 1.7B to 32B on 1, 8 and 64 GPUs: docs/scaling.md's table
 $ python bench/budget.py --tracked --json=memory.json   # the update itself, on fake tensors
 $ python bench/budget.py --read=bench/results/memory.json
@@ -17,27 +18,43 @@ import json
 import os
 import sys
 import time
+from types import SimpleNamespace
 from unittest.mock import patch
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 sys.path.insert(0, ROOT)
+import numpy as np
 import torch
 import torch.distributed as dist
 
-from budget import BESIDES, GIB, H100, H200, cache_bytes_a_token, fits, phases
+from budget import (
+    BESIDES,
+    CARD_16,
+    CARD_24,
+    GIB,
+    H100,
+    H200,
+    cache_bytes_a_token,
+    fits,
+    phases,
+)
 from configurator import parse
-from model import Policy, shard
+from model import Policy, add_adapters, shard
 from ranks import Group
-from train import Config, grpo_loss
+from train import Config, grpo_loss, make_optimizer
 
 # layers, width, inner width, heads, tied head; 8 key-value heads of 128 and 151,936 tokens each
 SHAPES = {
+    "Qwen/Qwen3-0.6B-Base": (28, 1024, 3072, 16, True),
     "Qwen/Qwen3-1.7B-Base": (28, 2048, 6144, 16, True),
     "Qwen/Qwen3-4B-Base": (36, 2560, 9728, 32, True),
     "Qwen/Qwen3-8B-Base": (36, 4096, 12288, 32, False),
     "Qwen/Qwen3-32B": (64, 5120, 25600, 64, False),
 }
-EVAL_QUESTIONS = 500 + 30 + 30 + 40 + 272 + 674 + 198
+EVAL_QUESTIONS = {"math500": 500, "aime24": 30, "aime25": 30, "amc23": 40, "minerva": 272,
+                  "olympiad": 674, "gpqa": 198, "gsm8k": 1319}
+# of a card of 24 GB: half of the bandwidth and a third of the speed of an RTX 4090
+ONE_GPU = {"bandwidth": 0.5, "flops": 55.0}
 SPARE = 4.0  # GiB that the configs leave free on 8 cards of 80 GB, for fragments between tensors
 SMALL_CACHE = 8.0  # GiB: enough for some ten sequences at full length, so generation becomes slow
 
@@ -68,27 +85,31 @@ def parameters_of(model, layers=None):
         return sum(p.numel() for p in Qwen3ForCausalLM(shape).parameters()), shape
 
 
-def hours(cfg, parameters, args, gpus):
+def hours(cfg, parameters, shape, args, gpus):
     """Estimated hours of a whole run."""
+    # so many sequences of mean length fit into the cache
+    cached = cfg.kv_cache_gib * GIB / cache_bytes_a_token(shape)
+    at_once = gpus * min(cfg.max_num_seqs, cached // (args.prompt + args.response))
     decode = cfg.max_response_len * (
         2 * parameters / (args.bandwidth * 1e12) + args.overhead / 1000
     )  # seconds: the longest response, a token at a time
     sequences = cfg.prompts_per_step * cfg.n_rollouts
-    waves = -(-sequences // (gpus * cfg.max_num_seqs))
+    waves = -(-sequences // at_once)
     # old log-probabilities of all but the first update, reference, forward and backward,
     # recomputation
     passes = (
         2 * (1 - 1 / cfg.updates_per_step)
         + 2 * (cfg.kl_coef > 0)
-        + 6
+        + (4 if cfg.lora_rank else 6)  # what is frozen has no gradient of its own
         + 2 * cfg.activation_checkpointing
     )
     update = (
         passes * parameters * sequences * (args.prompt + args.response) / (gpus * args.flops * 1e12)
     )
+    questions = sum(EVAL_QUESTIONS[name] for name in cfg.eval_sets.split(","))
     evaluation = (
         (cfg.steps // cfg.eval_every + 1)
-        * -(-EVAL_QUESTIONS * cfg.eval_samples // (gpus * cfg.max_num_seqs))
+        * -(-questions * cfg.eval_samples // at_once)
         * decode
     )
     return (cfg.steps * (waves * decode + update) + evaluation) / 3600
@@ -159,13 +180,17 @@ def tracked(model, gpus, layers=None, cfg=None):
 
             def sharded(dtype, trainable):
                 hf = AutoModelForCausalLM.from_config(shape_of(model, layers), dtype=dtype).eval()
-                policy = Policy(hf, cfg.temperature, cfg.float32_head).requires_grad_(trainable)
+                hf.requires_grad_(trainable)
+                if cfg.lora_rank:
+                    add_adapters(hf, cfg.lora_rank, cfg.lora_alpha, cfg.seed)
+                policy = Policy(hf, cfg.temperature, cfg.float32_head)
                 shard(policy, group, trainable and cfg.activation_checkpointing)
                 return policy
 
-            policy = sharded(torch.float32, True)
-            reference = sharded(group.dtype, False) if cfg.kl_coef else None
-            optimizer = torch.optim.AdamW(policy.parameters(), cfg.lr, fused=True)
+            policy = sharded(group.dtype if cfg.lora_rank else torch.float32, True)
+            copy = sharded(group.dtype, False) if cfg.kl_coef and not cfg.lora_rank else None
+            reference = policy.base if cfg.lora_rank else copy
+            optimizer = make_optimizer(policy, cfg, SimpleNamespace(device="cuda"))
 
             def step():
                 torch.nn.utils.clip_grad_norm_(policy.parameters(), cfg.grad_clip)
@@ -181,11 +206,12 @@ def tracked(model, gpus, layers=None, cfg=None):
             ids, mask = torch.zeros(batch, length, dtype=torch.long), Everywhere(batch, length)
             tokens = torch.ones(batch * (length - 1))  # [T], for all that the loss takes as given
             tracker = FSDPMemTracker(policy, optimizer)
-            held = [*reference.parameters(), *reference.buffers()] if reference else []
+            held = [*copy.parameters(), *copy.buffers()] if copy else []
             tracker.track_inputs((ids, mask.places, tokens, held))
             with tracker, sdpa_kernel(SDPBackend.FLASH_ATTENTION):
                 with torch.no_grad():
                     ref = reference(ids, mask)[0] if reference else None
+                    tracker.reset_mod_stats()
                     old, _ = policy(ids, mask)
                 for _ in range(2):  # the second on top of the gradients of the first
                     tracker.reset_mod_stats()
@@ -234,11 +260,12 @@ def print_scaling(sizes, args):
         "| model | GPUs | GiB a GPU: engine start / generate / update "
         "| hours for 1,000 steps | fits 80 GB | fits 141 GB |\n|---|---|---|---|---|---|"
     )
-    for model, (parameters, shape) in sizes.items():
+    for model in list(SHAPES)[1:]:  # the smallest has its own configs
+        parameters, shape = sizes[model]
         for gpus in (1, 8, 64):
             of_host = parameters, shape, cfg, min(gpus, 8)
             cells = [model.removeprefix("Qwen/"), f"{gpus}", memory(*of_host)]
-            cells += [f"{hours(cfg, parameters, args, gpus):.0f}"]
+            cells += [f"{hours(cfg, parameters, shape, args, gpus):.0f}"]
             cells += ["yes" if fits(*of_host, card) else "no" for card in (H100, H200)]
             print(f"| {' | '.join(cells)} |")
 
@@ -267,10 +294,34 @@ def print_configs(sizes, args):
         parameters, shape = sizes[cfg.model]
         cells = [f"{parameters:,}", f"{cfg.kv_cache_gib:g}"]
         cells += [memory(parameters, shape, cfg, gpus) for gpus in (1, min(args.gpus, 8))]
-        cells += [f"{hours(cfg, parameters, args, args.gpus):.0f}"]
+        cells += [f"{hours(cfg, parameters, shape, args, args.gpus):.0f}"]
         for with_cache in (cfg, dataclasses.replace(cfg, kv_cache_gib=SMALL_CACHE)):
             cells += [fewest(parameters, shape, with_cache, card) for card in (H100, H200)]
         print(line(os.path.basename(path), cells))
+
+
+def print_one_gpu(sizes, args):
+    """The configs for one GPU: what they need there, and the cache with which 16 GB do."""
+    vars(args).update(ONE_GPU)
+    print(
+        "| config | GiB: engine start / generate / update | of 24 GB are left | on 16 GB with "
+        "| hours, responses of 300 / 1,000 tokens |\n|---|---|---|---|---|"
+    )
+    for path in sorted(glob.glob(os.path.join(ROOT, "config", "one_gpu_*.py"))):
+        cfg = parse(Config, [path])
+        parameters, shape = sizes[cfg.model]
+        needed = phases(parameters, shape, cfg, 1, CARD_24)
+        listed = " / ".join(f"{needed[p]:.1f}" for p in ("engine start", "generate", "update"))
+        left = CARD_24 - BESIDES - max(needed.values())
+        smaller = 0.5 * np.arange(1, 2 * cfg.kv_cache_gib)
+        fitting = [cache for cache in smaller if fits(
+            parameters, shape, dataclasses.replace(cfg, kv_cache_gib=float(cache)), 1, CARD_16)]
+        with_16 = f"`--kv_cache_gib={max(fitting):g}`" if fitting else "-"
+        took = []
+        for args.response in (300, 1000):
+            took.append(f"{hours(cfg, parameters, shape, args, 1):.0f}")
+        name = os.path.basename(path)
+        print(f"| `{name}` | {listed} | {left:.1f} GiB | {with_16} | {' / '.join(took)} |")
 
 
 def main():
@@ -293,6 +344,7 @@ def main():
         action="store_true",
         help="other sizes and numbers of GPUs, eight a host, with the settings of qwen3_8b_grpo.py",
     )
+    parser.add_argument("--one_gpu", action="store_true", help="the configs for one GPU of 24 GB")
     parser.add_argument("--tracked", action="store_true", help="the update on fake tensors")
     parser.add_argument("--models", default="1.7b,4b,8b", help="with --tracked; 1.7b,4b,8b")
     parser.add_argument("--json", default="", help="with --tracked: keep the result in this file")
@@ -309,6 +361,8 @@ def main():
     elif args.read:
         with open(args.read) as file:
             print_tracked(json.load(file), sizes)
+    elif args.one_gpu:
+        print_one_gpu(sizes, args)
     elif args.scaling:
         print_scaling(sizes, args)
     else:

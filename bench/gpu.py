@@ -81,8 +81,9 @@ def memory_needed(shape, size, ranks):
         num_attention_heads=shape["heads"], num_key_value_heads=shape["kv_heads"],
         head_dim=head_of(shape), tie_word_embeddings=True)
     cfg = SimpleNamespace(
-        kl_coef=0.001, tokens_per_micro_batch=size["micro"], kv_cache_gib=size["kv_cache_gib"],
-        activation_checkpointing=size["checkpointing"], max_num_seqs=size["seqs"])
+        kl_coef=0.001, lora_rank=0, tokens_per_micro_batch=size["micro"],
+        kv_cache_gib=size["kv_cache_gib"], activation_checkpointing=size["checkpointing"],
+        max_num_seqs=size["seqs"])
     needed = phases(count_parameters(shape), config, cfg, ranks)
     return max(needed.values()) + RESERVE
 

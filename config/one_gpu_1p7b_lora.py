@@ -1,0 +1,19 @@
+# Both adversaries, LoRA on Qwen3-1.7B-Base: one GPU of 24 GB, some 46 hours (estimated)
+out_dir = "out/one_gpu_1p7b_lora"
+model = "Qwen/Qwen3-1.7B-Base"
+dataset = "dapo"
+eval_sets = "math500"
+steps = 450
+eval_every = 90
+save_every = 45
+prompts_per_step = 64
+n_rollouts = 8
+max_prompt_len = 1024
+max_response_len = 2048
+lora_rank = 32
+lr = 1e-5
+kv_cache_gib = 10.0
+tokens_per_micro_batch = 8192
+activation_checkpointing = True
+prompt_gdro = True
+rollout_gdro = True
