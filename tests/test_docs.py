@@ -13,6 +13,7 @@ import subprocess
 import sys
 import threading
 import time
+import tomllib
 
 import numpy as np
 import pytest
@@ -191,6 +192,36 @@ def test_the_table_of_scaling_is_what_the_command_prints():
 
 def test_the_table_of_the_tracked_update_is_made_of_the_kept_result():
     assert printed("bench/budget.py", "--read=bench/results/memory.json") in PAGES["docs/paper.md"]
+
+
+def test_the_tables_of_one_gpu_are_what_the_commands_print():
+    page = PAGES["docs/one_gpu.md"]
+    table = printed("bench/budget.py", "--one_gpu")
+    assert table in page
+    assert printed("bench/budget.py", "--read=bench/results/one_gpu_memory.json") in page
+    rows = dict(re.findall(r"^\| `(\S+\.py)` .* \| (.*) \|$", table, re.M))
+    assert sorted(rows) == sorted(os.path.basename(p) for p in glob.glob("config/one_gpu_*.py"))
+    for name, hours in rows.items():
+        short, long = hours.split(" / ")  # GSM8K's responses are short
+        hours = long if "lora" in name else short
+        assert f"one GPU of 24 GB, some {hours} hours" in read(f"config/{name}").splitlines()[0]
+        left = re.search(rf"`{name}` .* \| ([\d.]+) GiB \|", table)[1]
+        assert float(left) >= 0
+    assert f"some {rows['one_gpu_gdro.py'].split(' / ')[0]} hours by" in PAGES["README.md"]
+
+
+def test_make_gpu_says_where_there_is_none_and_installs_nothing(tmp_path):
+    for file in ("Makefile", "pyproject.toml"):
+        shutil.copy(file, tmp_path)
+    done = subprocess.run(["make", "gpu"], cwd=tmp_path, capture_output=True, text=True,
+                          env=os.environ | {"PATH": "/usr/bin:/bin"})
+    assert done.returncode != 0 and "nvidia-smi finds no GPU" in done.stderr
+    assert sorted(os.listdir(tmp_path)) == ["Makefile", "pyproject.toml"]
+    recipe = read("Makefile").split("\ngpu:")[1].split("\n\n")[0]
+    assert "'.[gpu]'" in recipe and "bench/gpu.py --quick" in recipe
+    with open("pyproject.toml", "rb") as file:
+        extras = tomllib.load(file)["project"]["optional-dependencies"]
+    assert extras["gpu"] == ["vllm==0.30.0"]
 
 
 @pytest.mark.parametrize("name, seeds, rows", [

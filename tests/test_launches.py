@@ -14,11 +14,12 @@ from unittest.mock import patch
 import pytest
 import torch
 import torch.distributed as dist
+from transformers import Qwen3ForCausalLM
 
 from bench import budget as bench
-from budget import BESIDES, GIB, H100, H200, phases
+from budget import BESIDES, CARD_24, GIB, H100, H200, adapter_parameters, fits, phases
 from configurator import parse
-from model import load_policy
+from model import add_adapters, load_policy
 from ranks import Group
 from train import Config
 
@@ -91,11 +92,31 @@ def test_the_phases_differ_by_what_comes_and_goes():
 def test_the_kept_result_of_the_tracker_is_within_5_percent_of_the_arithmetic():
     with open(os.path.join(bench.ROOT, "bench", "results", "memory.json")) as file:
         rows = json.load(file)["rows"]
-    sizes = [model for model in SIZES if model != "Qwen/Qwen3-32B"]  # which has no config
+    sizes = [f"Qwen/Qwen3-{size}-Base" for size in ("1.7B", "4B", "8B")]  # of the paper's configs
     assert [(row["model"], row["gpus"]) for row in rows] == list(itertools.product(sizes, (1, 8)))
     for row in rows:
         assert row["gib"] == pytest.approx(update_gib(row["model"], row["gpus"]), rel=0.05)
         assert sum(row["parts"].values()) == pytest.approx(row["gib"], abs=0.01)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["one_gpu_grpo", "one_gpu_1p7b_lora"])
+def test_the_tracked_update_of_the_configs_for_one_gpu_fits_24_gb(name):
+    cfg = parse(Config, [os.path.join(bench.ROOT, "config", f"{name}.py")])
+    estimate = phases(*SIZES[cfg.model], cfg, 1)["update"]
+    gib, _ = bench.tracked(cfg.model, 1, cfg=cfg)
+    assert gib == pytest.approx(estimate, rel=0.05) and gib + BESIDES < CARD_24
+    with open(os.path.join(bench.ROOT, "bench", "results", "one_gpu_memory.json")) as file:
+        [kept] = [row["gib"] for row in json.load(file)["rows"] if row["config"] == name]
+    assert gib == pytest.approx(kept, abs=0.01)
+    assert fits(*SIZES[cfg.model], cfg, 1, CARD_24)
+
+
+def test_adapters_are_counted_as_they_are_made():
+    hf = Qwen3ForCausalLM(bench.shape_of("Qwen/Qwen3-0.6B-Base", layers=1))
+    add_adapters(hf, 8, 16.0, 0)
+    learn = sum(p.numel() for p in hf.parameters() if p.requires_grad)
+    assert learn == adapter_parameters(hf.config, 8)
 
 
 OTHER_SETTINGS = [

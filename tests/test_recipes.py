@@ -1,19 +1,26 @@
 """Claim: every config of the paper's experiment runs as it is, on a tiny model and small local
 files; only sizes are changed."""
 
+import dataclasses
 import glob
 import json
 import os
+import subprocess
+import sys
+from types import SimpleNamespace
 
 import pytest
+import torch
 from make_files import dapo_rows, tiny_qwen3, write_benchmarks, write_jsonl
 
 from budget import phases
 from configurator import parse
+from progress import print_memory
 from train import PRESETS, Config, main
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 RECIPES = sorted(glob.glob(os.path.join(ROOT, "config", "qwen3_*.py")))
+ONE_GPU = sorted(glob.glob(os.path.join(ROOT, "config", "one_gpu_*.py")))
 SIZES = [
     "--steps=2",
     "--prompts_per_step=8",
@@ -142,6 +149,108 @@ def test_two_steps_end_to_end(path, files, tmp_path, monkeypatch, capsys):
     )
     printed = capsys.readouterr().out
     assert "40 problems of " in printed and "graded by math" in printed and "best:" in printed
+
+
+# ---------- the configs for one GPU ----------
+
+
+def test_there_are_five_for_one_gpu_and_they_differ_in_the_arm_alone():
+    names = [os.path.basename(path)[:-3] for path in ONE_GPU]
+    arms = {"grpo": (False, False), "prompt_gdro": (True, False), "rollout_gdro": (False, True),
+            "gdro": (True, True)}
+    assert names == sorted([f"one_gpu_{arm}" for arm in arms] + ["one_gpu_1p7b_lora"])
+    plain = parse(Config, [f"{ROOT}/config/one_gpu_grpo.py"])
+    for name, (prompt, rollout) in arms.items():
+        cfg = parse(Config, [f"{ROOT}/config/one_gpu_{name}.py"])
+        assert cfg == dataclasses.replace(plain, prompt_gdro=prompt, rollout_gdro=rollout,
+                                          out_dir=f"out/one_gpu_{name}")
+    lora = parse(Config, [f"{ROOT}/config/one_gpu_1p7b_lora.py"])
+    assert lora.lora_rank == 32 and lora.dataset == "dapo" and plain.lora_rank == 0
+    rows = {"gsm8k": 7473, "dapo": 14116}
+    for cfg in (plain, lora):  # the adversaries act from the second epoch on
+        assert 2 <= cfg.steps * cfg.prompts_per_step / rows[cfg.dataset] < 2.1
+        assert cfg.steps % cfg.eval_every == cfg.eval_every % cfg.save_every == 0
+
+
+@pytest.fixture(scope="module")
+def school(files):
+    """The files with 40 problems in GSM8K's columns instead of two."""
+    folder = files["folder"] / "school"
+    write_benchmarks(folder / "problems")
+    rows = [{"question": f"Ann has {i} pens and buys {i + 2}. How many?",
+             "answer": f"She has {i} + {i + 2} = <<{i}+{i + 2}={2 * i + 2}>>.\n#### {2 * i + 2}"}
+            for i in range(40)]
+    write_jsonl(folder / "problems" / "gsm8k_train.jsonl", rows)
+    write_jsonl(folder / "problems" / "dapo.jsonl", dapo_rows(40))
+    return folder
+
+
+def check_one_gpu_run(out, name):
+    metrics = [json.loads(line) for line in open(out / "metrics.jsonl")]
+    evaluations = [json.loads(line) for line in open(out / "eval.jsonl")]
+    expected = "math500" if "lora" in name else "gsm8k"
+    assert [(r["step"], r["set"], r["reward"]) for r in evaluations] == [
+        (step, expected, "math") for step in (0, 6)]
+    assert [m["rollouts/total"] for m in metrics] == [8 * 8] * 6
+    assert all(m["mismatch"] < 1e-4 for m in metrics)
+    assert all(m["verdict/no_answer"] + m["verdict/wrong"] + m["verdict/right"] == 1
+               for m in metrics)
+    assert metrics[-1]["unseen"] == 0.0  # the second epoch: 40 problems, 8 a step
+    sample = json.loads(open(out / "samples.jsonl").readline())
+    assert sample["prompt"].endswith("output the final answer within \\boxed{}.")
+    assert os.path.exists(out / "hf" / "model.safetensors")
+    assert os.path.exists(out / "hf" / "adapter") == ("lora" in name)
+
+
+SCHOOL = [*SIZES[1:], "--steps=6", "--eval_every=6", "--save_every=6", "--device=cpu"]
+
+
+@pytest.mark.parametrize("path", ONE_GPU, ids=lambda path: os.path.basename(path)[:-3])
+def test_a_config_for_one_gpu_runs_end_to_end(path, school, files, tmp_path, monkeypatch):
+    monkeypatch.chdir(school)
+    main([path, f"--model={files['model']}", f"--out_dir={tmp_path}/run", *SCHOOL])
+    check_one_gpu_run(tmp_path / "run", path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["one_gpu_gdro", "one_gpu_1p7b_lora"])
+def test_it_does_with_the_real_vllm(name, school, files, tmp_path):
+    """In a process of its own, since a process may have one vLLM."""
+    pytest.importorskip("vllm")
+    command = [sys.executable, f"{ROOT}/train.py", f"{ROOT}/config/{name}.py", "--engine=vllm"]
+    done = subprocess.run(
+        [*command, f"--model={files['model']}", f"--out_dir={tmp_path}/run", *SCHOOL], cwd=school,
+        capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    assert done.returncode == 0, done.stderr[-3000:]
+    check_one_gpu_run(tmp_path / "run", name)
+
+
+SHAPE_06B = {"vocab_size": 151_936, "hidden_size": 1024, "intermediate_size": 3072,
+             "num_hidden_layers": 28, "num_attention_heads": 16, "num_key_value_heads": 8,
+             "head_dim": 128, "tie_word_embeddings": True}
+
+
+@pytest.mark.parametrize("gib, changes, expected", [
+    (23.5, [], ""),
+    (15.7, ["--kv_cache_gib=2"], ""),
+    (15.7, [], "warning: about 21.0 GiB a GPU are needed (most in phase 'generate') and the "
+               "smallest has 15.7: lower kv_cache_gib, max_num_seqs; --lora_rank=32 needs"),
+    (15.7, ["--kv_cache_gib=1", "--tokens_per_micro_batch=32768"],
+     "(most in phase 'update') and the smallest has 15.7: lower tokens_per_micro_batch, or "
+     "--activation_checkpointing=true"),
+])
+def test_the_start_says_before_loading_what_a_small_gpu_lacks(
+        gib, changes, expected, tmp_path, monkeypatch, capsys):
+    """There is a config.json and nothing else: no weights, no tokenizer, and no GPU."""
+    from transformers import Qwen3Config
+
+    Qwen3Config(**SHAPE_06B, architectures=["Qwen3ForCausalLM"]).save_pretrained(tmp_path)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (0, gib * 2**30))
+    cfg = parse(Config, [f"{ROOT}/config/one_gpu_grpo.py", f"--model={tmp_path}", *changes])
+    print_memory(cfg, SimpleNamespace(device="cuda", shards=1))
+    printed = capsys.readouterr().out
+    assert printed.startswith("memory a GPU with 1 GPU a host, estimated, GiB: engine start ")
+    assert expected in printed and ("warning" in printed) == bool(expected)
 
 
 @pytest.mark.parametrize("preset", PRESETS)
