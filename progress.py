@@ -29,23 +29,37 @@ def log_evaluation(done, results, run, tracker):
     return float(np.mean(scores)) if scores else float("nan")
 
 
-def log_step(step, metrics, clock, memory, run, tracker, bar, samples_every):
-    """Write a step down: metrics, every `samples_every` steps two full samples, the bar."""
+def chosen(total, samples):
+    """Indices of the rollouts to write down: `samples` of the step's `total`, spread evenly from
+    the first to the last; or all."""
+    count = total if samples == "all" else min(int(samples), total)
+    return np.linspace(0, total - 1, count).round().astype(int)
+
+
+def sample_of(step, i):
+    """Rollout `i` of a step, as a record to read."""
+    r = step.rollouts[i]
+    p = r.prompt_id
+    problem = step.problems[p]
+    return {"step": step.number, "uid": problem.uid, "prompt": problem.prompt, "response": r.text,
+            "answer": problem.answer, "score": r.score, "verdict": r.verdict,
+            "advantage": step.advantages[i], "finished": r.finished, "bin": step.bins[p],
+            "weight": step.weights[p], "rollouts": step.counts[p]}
+
+
+def log_step(step, metrics, clock, memory, run, tracker, bar, cfg):
+    """Write a step down: metrics, every cfg.samples_every steps cfg.samples rollouts, the bar."""
     seconds = clock.seconds()
     seconds["time/tokens_per_s"] = int(step.lengths.sum()) / seconds["time/step"]
     peak = {"mem/peak_mib": peak_mib(memory)}
     run.append("metrics.jsonl", metrics | seconds | memory | peak)
-    scalars = {name: value for name, value in metrics.items() if np.ndim(value) == 0}
+    scalars = {name: value for name, value in metrics.items()
+               if np.ndim(value) == 0 and name != "step"}
     tracker.log(step.number, scalars | seconds)
-    if step.number % samples_every == 0:
-        for i in (0, len(step.rollouts) - 1):
-            r = step.rollouts[i]
-            problem = step.problems[r.prompt_id]
-            run.append("samples.jsonl", {
-                "step": step.number, "uid": problem.uid, "prompt": problem.prompt,
-                "response": r.text, "answer": problem.answer, "score": r.score,
-                "verdict": r.verdict, "advantage": step.advantages[i], "finished": r.finished,
-                "bin": step.bins[r.prompt_id]})
+    if step.number % cfg.samples_every == 0:
+        records = [sample_of(step, i) for i in chosen(len(step.rollouts), cfg.samples)]
+        run.extend("samples.jsonl", records)
+        tracker.table(step.number, records)
     bar.set_postfix_str(f"score {metrics['score/prompt_mean']:.3f}  "
                         f"pass rate {metrics['pass_rate']:.2f}  "
                         f"rollouts {step.counts.min()}-{step.counts.max()}  "

@@ -1,5 +1,6 @@
 """What a run writes down and how it ends: JSON lines, tracker, clock, memory, the orderly stop."""
 import dataclasses
+import importlib
 import json
 import os
 import platform
@@ -8,7 +9,9 @@ import resource
 import shutil
 import signal
 import subprocess
+import sys
 import time
+import uuid
 
 import numpy as np
 import torch
@@ -92,10 +95,14 @@ class RunLog:
         return os.path.join(self.dir, *names)
 
     def append(self, name, record):
+        self.extend(name, [record])
+
+    def extend(self, name, records):
         if not self.group.master:
             return
-        values = {key: jsonable(value) for key, value in record.items()}
-        write_through(self.path(name), "a", json.dumps(values, allow_nan=False) + "\n")
+        values = [{key: jsonable(value) for key, value in record.items()} for record in records]
+        lines = [json.dumps(record, allow_nan=False) + "\n" for record in values]
+        write_through(self.path(name), "a", "".join(lines))
 
     def read(self, name):
         """Records of a file. A last line that a kill tore is left out."""
@@ -113,19 +120,25 @@ class RunLog:
 
 # ---------- trackers ----------
 
+# of the table of rollouts, in this order; they are in the records of samples.jsonl
+SAMPLE_COLUMNS = ["prompt", "response", "answer", "score", "advantage", "bin", "weight",
+                  "rollouts"]
+
 
 class Tracker:
     """Sends metrics to the service that cfg.logger names, if any. metrics.jsonl has all of them in
-    any case."""
+    any case. `with Tracker(cfg, group) as tracker:` ends the tracked run, so that all arrives."""
 
     def __init__(self, cfg, group):
         self.service = None
-        services = {"wandb": Wandb, "tensorboard": TensorBoard}
-        if not group.master or cfg.logger not in services:
-            return
         # now, because a package that is missing should be noticed before the run folder is made
+        group.on_master(self.choose, cfg)
+
+    def choose(self, cfg):
+        if cfg.logger == "none":
+            return
         try:
-            self.service = services[cfg.logger](cfg)
+            self.service = SERVICES[cfg.logger](cfg)
         except ImportError as error:
             raise UsageError(f"logger={cfg.logger} is not installed: pip install {cfg.logger}, "
                              "or --logger=none") from error
@@ -139,21 +152,74 @@ class Tracker:
         if self.service:
             self.service.log(step, metrics)
 
+    def table(self, step, records):
+        """Rollouts to read. TensorBoard has no tables: samples.jsonl has the same."""
+        if self.service:
+            rows = [[jsonable(record[name]) for name in SAMPLE_COLUMNS] for record in records]
+            self.service.table(step, rows)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, error, trace):
+        if self.service:
+            self.service.finish(failed=kind is not None)
+
+
+def tracked_id(out_dir):
+    """What a tracker knows the run in `out_dir` by. It lies in the folder, so that a resumed run
+    goes on there, and a new one in a folder of the same name does not."""
+    path = os.path.join(out_dir, "tracked_id")
+    if not os.path.exists(path):
+        replace_file(path, uuid.uuid4().hex[:8])
+    with open(path) as file:
+        return file.read()
+
 
 class Wandb:
     def __init__(self, cfg):
-        import wandb
-
-        self.wandb = wandb
-        self.cfg = cfg
+        self.package = importlib.import_module(cfg.logger)
+        self.folder = cfg.out_dir
+        self.knobs = without_secrets(cfg)
+        self.started = False
 
     def start(self):
-        out_dir = self.cfg.out_dir
-        self.wandb.init(project="nanogdro", name=os.path.basename(out_dir),
-                        config=without_secrets(self.cfg), dir=out_dir)
+        name = os.path.basename(os.path.normpath(self.knobs["out_dir"]))
+        self.open(name, tracked_id(self.folder))
+        self.started = True
+
+    def open(self, name, identity):
+        typed = sys.argv
+        sys.argv = [SECRET.sub("***", word) for word in typed]  # wandb sends the command line too
+        try:
+            self.package.init(project="nanogdro", name=name, id=identity, resume="allow",
+                              config=self.knobs, dir=self.folder)
+        finally:
+            sys.argv = typed
 
     def log(self, step, metrics):
-        self.wandb.log(metrics, step=step)
+        self.package.log(metrics, step=step)
+
+    def table(self, step, rows):
+        samples = self.package.Table(columns=SAMPLE_COLUMNS, data=rows)
+        self.package.log({"samples": samples}, step=step)
+
+    def finish(self, failed):
+        if self.started:
+            self.package.finish(exit_code=int(failed))
+
+
+class Trackio(Wandb):
+    """Trackio has wandb's calls. It finds a run by its name, and keeps all in its own folder,
+    TRACKIO_DIR."""
+
+    def open(self, name, identity):
+        self.package.init(project="nanogdro", name=f"{name}-{identity}", resume="allow",
+                          config=self.knobs)
+
+    def finish(self, failed):
+        if self.started:
+            self.package.finish()
 
 
 class TensorBoard:
@@ -162,6 +228,7 @@ class TensorBoard:
 
         self.open_writer = SummaryWriter
         self.folder = cfg.out_dir
+        self.writer = None
 
     def start(self):
         self.writer = self.open_writer(self.folder)
@@ -170,6 +237,16 @@ class TensorBoard:
         for name, value in metrics.items():
             self.writer.add_scalar(name, value, step)
 
+    def table(self, step, rows):
+        """There are none."""
+
+    def finish(self, failed):
+        if self.writer:
+            self.writer.close()
+
+
+SERVICES = {"wandb": Wandb, "trackio": Trackio, "tensorboard": TensorBoard}
+LOGGERS = ("none", *SERVICES)
 
 # ---------- time and memory ----------
 

@@ -31,7 +31,7 @@ from progress import log_evaluation, log_step, print_memory, print_result, print
 from ranks import Group
 from reward import VERDICTS, close_graders, grade, source_fingerprint
 from rollout import Sampling, generate_share, seed_of
-from runlog import SECRET, Clock, Stop, Tracker, used_mib
+from runlog import LOGGERS, SECRET, Clock, Stop, Tracker, used_mib
 
 # What `preset` sets, before config files and the command line. paper: as printed; reference: as the
 # authors' launch scripts run.
@@ -59,9 +59,11 @@ class Config(SharedConfig):
     save_every: int = knob(25, 1, resume="free")  # steps between checkpoints; also after the last
     keep_checkpoints: int = knob(2, 0, resume="free")  # the newest so many stay; 0 keeps all. The
     #   model of the best evaluation stays in best/ in any case
-    samples_every: int = knob(10, 1)  # steps between two full samples written to samples.jsonl
-    logger: str = knob("none", one_of=("none", "wandb", "tensorboard"), resume="free")  # beside
-    #   metrics.jsonl
+    samples_every: int = knob(10, 1)  # steps between those that write rollouts to samples.jsonl,
+    #   and to wandb or trackio as a table
+    samples: str = knob("2", resume="free")  # rollouts that such a step writes, evenly spread over
+    #   it: 2 are its first and its last; or all
+    logger: str = knob("none", one_of=LOGGERS, resume="free")  # gets metrics too
     # rollouts
     dataset: str = knob("arith")  # a name (arith, dapo, gsm8k, ...), owner/name of the hub, or a
     #   .jsonl, .parquet or .csv file; see data.py
@@ -129,6 +131,9 @@ class Config(SharedConfig):
     def __post_init__(self):
         super().__post_init__()
         longest = self.max_prompt_len + self.max_response_len
+        number = self.samples.isdecimal() and len(self.samples) < 10 and int(self.samples)
+        if self.samples != "all" and not number:
+            raise UsageError(f"samples={self.samples!r}: write a number of at least 1, or all")
         # what two knobs rule out together; bounds of one are in its line above
         exp3p = self.rollout_gdro and self.rollout_rule == "exp3p"
         if self.prompts_per_step % self.updates_per_step:
@@ -361,7 +366,7 @@ def metrics_of_step(step, stats, shadow_price, n_bins):
 
 # ---------- the run ----------
 
-def train(cfg, stop, group):
+def train(cfg, stop, group, tracker):
     """Run the whole experiment -> the run folder's evaluation records, and which was the best.
     UsageError: the config or an input is wrong and says how."""
     # three copies of the model: the one that learns, the frozen one of the KL term, the engine's
@@ -376,7 +381,6 @@ def train(cfg, stop, group):
     prompt_gdro = state.get("prompt_gdro")  # None: off
     rollout_gdro = state.get("rollout_gdro")
     # nothing is written before all inputs were found good
-    tracker = Tracker(cfg, group)
     run = RunFolder(cfg, group, fingerprints(cfg, training, eval_sets, policy))
     start = run.load(policy, optimizer, state) if run.checkpoint else 0
     run.begin(start, cfg.steps)
@@ -455,7 +459,7 @@ def train(cfg, stop, group):
         # ---------- 8 log, evaluate, checkpoint ----------
         price = rollout_gdro.price if rollout_gdro else 0.0
         metrics = metrics_of_step(step, stats, price, cfg.n_bins)
-        log_step(step, metrics, clock, memory, run, tracker, bar, cfg.samples_every)
+        log_step(step, metrics, clock, memory, run, tracker, bar, cfg)
         # a signal reaches one rank first; all must stop after the same step
         asked = group.sum([stop.asked])[0] > 0
         done = number + 1
@@ -543,10 +547,10 @@ def main(argv=None):
     cfg = configure(Config, sys.argv[1:] if argv is None else argv, __doc__)
     stop = Stop()
     try:
-        with Group(cfg) as group:
+        with Group(cfg) as group, Tracker(cfg, group) as tracker:
             # grading processes end first, also when this process is about to end at once
             try:
-                records, best = train(cfg, stop, group)
+                records, best = train(cfg, stop, group, tracker)
             finally:
                 close_graders()
             if group.master:

@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import time
-import types
 from pathlib import Path
 
 import pytest
@@ -543,35 +542,6 @@ def test_a_run_is_not_continued_with_another_reward_function(tmp_path, capsys):
 
 
 # ---------- what is written beside the numbers ----------
-
-
-def test_wandb_gets_the_scalars_when_asked_for(tmp_path, monkeypatch):
-    wandb = types.ModuleType("wandb")
-    logged = []
-    wandb.init = lambda **settings: logged.append(settings["name"])
-    wandb.log = lambda metrics, step: logged.append((step, metrics["score/mean"]))
-    monkeypatch.setitem(sys.modules, "wandb", wandb)
-    metrics = run(tmp_path / "named", "--logger=wandb", steps=2)
-    assert logged == ["named", *((m["step"], m["score/mean"]) for m in metrics)]
-
-
-def test_tensorboard_gets_the_scalars_when_asked_for(tmp_path, monkeypatch):
-    logged = []
-
-    class SummaryWriter:
-        def __init__(self, folder):
-            assert os.path.isdir(os.path.join(folder, "ckpt"))  # the run folder is there
-            logged.append(folder)
-
-        def add_scalar(self, name, value, step):
-            if name == "score/mean":
-                logged.append((step, value))
-
-    fake = types.ModuleType("torch.utils.tensorboard")
-    fake.SummaryWriter = SummaryWriter
-    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", fake)
-    metrics = run(tmp_path / "run", "--logger=tensorboard", steps=2)
-    assert logged == [str(tmp_path / "run"), *((m["step"], m["score/mean"]) for m in metrics)]
 
 
 def test_secrets_in_knobs_are_written_nowhere_and_do_not_hinder_a_resume(

@@ -53,6 +53,8 @@ def test_later_wins_and_types_are_those_of_the_dataclass(tmp_path):
         (["--preset=papers"], "choose one of paper, reference, or leave it empty"),
         (["--rollout_gdro=true", "--unseen=hardest"], "has no success rate to give rollouts by"),
         (["--grade_timeout=0"], "between 0.1 and 3600"),
+        (["--samples=0"], "samples='0': write a number of at least 1, or all"),
+        (["--samples=two"], "write a number of at least 1, or all"),
         (["--eval_passk=9"], "cannot be estimated from eval_samples=8"),
     ],
 )
@@ -69,6 +71,7 @@ def test_mistakes_stop_with_one_line_and_status_2(arguments, message, capsys):
         ("lrr = 1", "did you mean 'lr'"),
         ("lr = '1e-4'", "is no float"),
         ("steps = True", "is no int"),
+        ("samples = 8", "is no str; write it in quotes"),
         ("steps = ", "SyntaxError"),
         ("import os", "no knob 'os'"),
     ],
