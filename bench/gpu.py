@@ -490,7 +490,7 @@ def trl_part(bench):
     sizes |= {"device": bench.device, "repeats": 1}
     sizes["engine"] = "torch" if bench.args.trial else bench.args.engine
     arguments = [f"--{key}={value}" for key, value in sizes.items()]
-    text = bench.process("vs_trl", [sys.executable, "bench/vs_trl.py", *arguments], 400)
+    text = bench.process("vs_trl", [sys.executable, "bench/vs_trl.py", *arguments], 600)
     ours = r"ours: ([\d.]+) times the samples a second .*, ([\d.]+) times the memory"
     speed, memory = map(float, re.search(ours, text).groups())
     bench.figures["vs_trl"] = {"samples_per_s": speed, "memory": memory}
@@ -514,7 +514,7 @@ PARTS = [
     Part("float32_head", head_part, 60),
     Part("checkpoint and resume", save_part, 40),
     Part("plain engine", generation_part, 70),
-    Part("beside TRL", trl_part, 200),
+    Part("beside TRL", trl_part, 300),
 ]
 
 

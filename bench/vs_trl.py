@@ -1,6 +1,6 @@
 """
-Samples a second and peak memory of this trainer beside TRL's GRPOTrainer: the same random Qwen3,
-prompts, rollouts, lengths and updates.
+Samples a second and peak memory of this trainer, with and without --compile=true, beside TRL's
+GRPOTrainer: the same random Qwen3, prompts, rollouts, lengths and updates.
 $ pip install trl==1.16.0                     # beside this project; it brings accelerate
 $ python bench/vs_trl.py                      # plain generation on both sides
 $ python bench/vs_trl.py --engine=vllm        # vLLM colocated on both sides
@@ -73,6 +73,7 @@ def ours(folder, args):
             "--max_prompt_len=32",
             f"--max_response_len={args.tokens}",
             "--kl_coef=0",
+            f"--compile={args.side == 'compiled'}",
             "--lr=1e-6",
             "--save_every=100000",
             f"--out_dir={folder}/run",
@@ -166,13 +167,13 @@ def main():
     parser.add_argument(
         "--gdro", choices=("true", "false"), default="true", help="both adversaries on this side"
     )
-    parser.add_argument("--only", choices=("ours", "trl"), help="one side")
-    parser.add_argument("--side", choices=("ours", "trl"), help=argparse.SUPPRESS)
+    parser.add_argument("--only", choices=("ours", "compiled", "trl"), help="one side")
+    parser.add_argument("--side", choices=("ours", "compiled", "trl"), help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.side:
         with tempfile.TemporaryDirectory() as folder:
             make_files(folder, args)
-            ends, phases, length = {"ours": ours, "trl": trl}[args.side](folder, args)
+            ends, phases, length = (trl if args.side == "trl" else ours)(folder, args)
             seconds = np.diff(ends)[WARM - 1 :]
             peak = peak_mib(args.device)
             if args.device == "cpu":  # our grading worker too
@@ -189,7 +190,7 @@ def main():
                 )
             )
         return
-    results = {side: [] for side in ([args.only] if args.only else ["trl", "ours"])}
+    results = {side: [] for side in ([args.only] if args.only else ["trl", "ours", "compiled"])}
     for _ in range(args.repeats):
         for side in results:
             done = subprocess.run(
@@ -218,12 +219,12 @@ def main():
             )
             + " |"
         )
-    if len(results) == 2:
-        pairs = list(zip(results["ours"], results["trl"], strict=True))
+    for side in ("ours", "compiled") if "trl" in results and len(results) > 1 else ():
+        pairs = list(zip(results[side], results["trl"], strict=True))
         speed = [a["samples_per_s"] / b["samples_per_s"] for a, b in pairs]
         memory = [a["mib"] / b["mib"] for a, b in pairs]
         print(
-            f"ours: {np.median(speed):.2f} times the samples a second ({min(speed):.2f} - "
+            f"{side}: {np.median(speed):.2f} times the samples a second ({min(speed):.2f} - "
             f"{max(speed):.2f}), {np.median(memory):.2f} times the memory"
         )
     if "ours" in results:
