@@ -5,6 +5,9 @@ $ python bench/arms.py --json=bench/results/arith.json    # the report: an hour 
 $ python bench/arms.py --world=letters --json=bench/results/letters.json
 $ python bench/arms.py --dev --arms=grpo,both             # development: other prompts, other seeds
 $ python bench/arms.py --ablations=gspo,cispo --dev --seeds=4    # ablations/*.diff beside GRPO
+$ python bench/arms.py --arms=grpo,grpo:lr=2e-4:updates_per_step=1 --dev     # knobs behind a name
+$ python bench/arms.py --tune --arms=grpo,both --json=tuning.json   # every arm at every setting
+$ python bench/arms.py --tuned=tuning.json --json=tuned.json        # then each at its best, fresh
 $ python bench/arms.py --read=bench/results/arith.json    # the table of a kept report
 The report trains 21 arms x 8 seeds on prompts that nobody tuned on. Stop it and run it again: it
 continues. Each run is train.py itself, in a process of its own; ARMS says what a rival replaces,
@@ -62,9 +65,14 @@ WORLDS = {  # name -> arguments of train.py
     "arith": [],
     "letters": ["--dataset=letters", "--eval_sets=letters", "--model=worlds/letters"],
 }
+# What --tune tries with every arm, and with GRPO besides: no arm has more.
+LR = ("5e-5", "1e-4", "2e-4", "4e-4")
+GRID = [f"lr={lr}:updates_per_step={updates}" for lr in LR for updates in (1, 2)]
+GRPO_TOO = [f"{settings}:{more}" for settings in GRID
+            for more in ("prompts_per_step=32:n_rollouts=8", "kl_coef=0")]
 # The seed that the world's prompts are drawn with, and the seeds of the runs.
 DEVELOPMENT = {"prompts": 0, "seeds": range(100, 108)}
-REPORT = {"prompts": 1, "seeds": range(8)}
+REPORT = {"prompts": 1, "seeds": range(16)}
 
 CURVES = {"mean@8": "mean@8", "pass@8": "pass@8", "worst": "worst_group/mean@8"}  # -> in eval.jsonl
 METRICS = ("mean@8", "pass@8", "worst", "area")  # columns of the table
@@ -86,6 +94,12 @@ STUDENT = {
 
 
 # ---------- ablations ----------
+
+
+def split_name(arm):
+    """grpo:lr=2e-4 -> the name of an arm or an ablation, and knobs as arguments of train.py."""
+    name, *knobs = arm.split(":")
+    return name, [f"--{knob}" for knob in knobs]
 
 
 def diff_of(name):
@@ -128,13 +142,14 @@ def run_here(arm, world, prompts, arguments, checkout=ROOT):
     from worlds import problems
 
     problems.SEED = prompts
-    settings, replaced = ARMS.get(arm, ([], {}))
+    name, knobs = split_name(arm)
+    settings, replaced = ARMS.get(name, ([], {}))
     for name, rival_name in replaced.items():
         rival = getattr(rivals, rival_name)
         if rival is rivals.dapo_advantages:
             rival = rival(train.group_advantages)  # it builds on GRPO's
         setattr(train, name, rival)
-    train.main([*WORLDS[world], *settings, *arguments])
+    train.main([*WORLDS[world], *settings, *knobs, *arguments])
 
 
 def result_of(folder):
@@ -166,7 +181,8 @@ def run_one(arm, world, prompts, seed, folder, extra, checkout):
         run_here(arm, world, prompts, arguments, checkout)
     except BaseException as error:  # train.py ends with SystemExit, which is no Exception
         raise RuntimeError(f"{arm}, seed {seed} failed ({error!r}): see {folder}.log") from error
-    result = result_of(folder) | {"extra": extra, "diff": fingerprint_of(arm)}
+    name, _ = split_name(arm)
+    result = result_of(folder) | {"extra": extra, "diff": fingerprint_of(name)}
     path = os.path.join(folder, "result.json")
     with open(path + ".tmp", "w") as file:
         json.dump(result, file)
@@ -184,8 +200,9 @@ def kept_result(arm, folder, extra):
         result = json.load(file)
     if result["extra"] != extra:
         sys.exit(f"{folder} was run with {result['extra']}, not {extra}: choose another --out")
-    if result.get("diff", "") != fingerprint_of(arm):
-        sys.exit(f"{folder} was run with another {arm}.diff: delete it, or choose another --out")
+    name, _ = split_name(arm)
+    if result.get("diff", "") != fingerprint_of(name):
+        sys.exit(f"{folder} was run with another {name}.diff: delete it, or choose another --out")
     return result
 
 
@@ -204,12 +221,12 @@ def run_all(args, arms, seeds, prompts, extra):
         os.environ["OMP_NUM_THREADS"] = "1"  # a run has a core to itself
         with (tempfile.TemporaryDirectory() as copies,
               ProcessPoolExecutor(args.jobs, clean_process(), max_tasks_per_child=1) as pool):
-            names = {arm for arm, _ in todo if arm not in ARMS}
+            names = {split_name(arm)[0] for arm, _ in todo} - set(ARMS)
             checkouts = {name: ablated(name, os.path.join(copies, name)) for name in names}
             running = {}
             for arm, seed in todo:
                 what = (arm, args.world, prompts, seed, folders[arm, seed], extra,
-                        checkouts.get(arm, ROOT))
+                        checkouts.get(split_name(arm)[0], ROOT))
                 running[pool.submit(run_one, *what)] = (arm, seed)
             try:
                 finished = as_completed(running)
@@ -270,6 +287,109 @@ def gain(results, arm, against, metric):
     return percent * difference, percent * low, percent * high
 
 
+# ---------- tuning ----------
+
+
+def late_score(result):
+    """What settings are chosen by: mean@8 averaged over the second half of the run's evaluations,
+    which is steadier than the last one."""
+    curve = result["curve"]["mean@8"]
+    return float(np.mean(curve[(len(curve) + 1) // 2 :]))
+
+
+def variants(arm):
+    """An arm at every setting that --tune tries with it."""
+    grid = GRID + GRPO_TOO if arm == "grpo" else GRID
+    return [f"{arm}:{settings}" for settings in grid]
+
+
+def chosen(results):
+    """Of the results of --tune, each arm's best settings -> name of the arm -> of the variant."""
+    score = {arm: np.mean([late_score(r) for r in by_seed.values()])
+             for arm, by_seed in results.items()}
+    best = {}
+    for arm in results:
+        name, _ = split_name(arm)
+        if name not in best or score[arm] > score[best[name]]:
+            best[name] = arm
+    return best
+
+
+def rollouts_to(result, target):
+    """Rollouts after which mean@8 is first `target`, by the line between two evaluations; infinity
+    if it never is."""
+    rollouts, curve = result["rollouts"], result["curve"]["mean@8"]
+    for i in range(1, len(curve)):
+        if curve[i] >= target:
+            share = (target - curve[i - 1]) / (curve[i] - curve[i - 1])
+            return rollouts[i - 1] + max(share, 0.0) * (rollouts[i] - rollouts[i - 1])
+    return float("inf")
+
+
+def share_needed(results, arm, against):
+    """The share of the budget that an arm needs to the final mean@8 (over seeds) of another, with
+    its 95 % interval -> text; where some seeds never get there, how many do."""
+    target = np.mean([r["mean@8"] for r in results[against].values()])
+    budget = next(iter(results[against].values()))["rollouts"][-1]
+    needed = np.array([rollouts_to(r, target) for r in results[arm].values()]) / budget
+    reached = np.isfinite(needed)
+    if not reached.all():
+        return f"{reached.sum()} of {len(needed)}"
+    half = half_width(needed)
+    return f"{needed.mean():.2f} [{needed.mean() - half:.2f}, {needed.mean() + half:.2f}]"
+
+
+def p_value(values, base):
+    """Of Student's paired t test, two-sided, over the seeds that both have."""
+    from mpmath import betainc
+
+    seeds = sorted(set(values) & set(base))
+    differences = np.array([values[seed] - base[seed] for seed in seeds])
+    if not differences.any():
+        return 1.0
+    freedom = len(seeds) - 1
+    spread = np.std(differences, ddof=1)
+    if freedom < 1 or spread == 0:
+        return float("nan") if freedom < 1 else 0.0
+    t2 = (differences.mean() / (spread / np.sqrt(len(seeds)))) ** 2
+    return float(betainc(freedom / 2, 0.5, 0, freedom / (freedom + t2), regularized=True))
+
+
+def holm(p_values):
+    """Holm's correction for comparing several arms with one: name -> p -> name -> adjusted p."""
+    adjusted, largest = {}, 0.0
+    for rank, name in enumerate(sorted(p_values, key=p_values.get)):
+        largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[name]))
+        adjusted[name] = largest
+    return adjusted
+
+
+def tuned_table(results, against):
+    """Markdown lines: what `table` leaves out. The share of the rollouts to the baseline's final
+    mean@8, and p values of mean@8 and pass@8 corrected for the number of arms."""
+    others = [arm for arm in results if arm != against]
+    rows = [["arm", f"rollouts to final mean@8 of {against}, share", "p mean@8", "p pass@8"]]
+    corrected = {}
+    for metric in ("mean@8", "pass@8"):
+        by_seed = {arm: {seed: r[metric] for seed, r in results[arm].items()} for arm in results}
+        corrected[metric] = holm({a: p_value(by_seed[a], by_seed[against]) for a in others})
+    for arm in others:
+        rows.append([arm, share_needed(results, arm, against),
+                     *[f"{corrected[metric][arm]:.3f}" for metric in corrected]])
+    return aligned(rows)
+
+
+def aligned(rows):
+    """Rows of cells, the first of which is the head -> lines of a markdown table."""
+    widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
+    lines = []
+    for row in rows:
+        cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
+        lines.append("| " + " | ".join(cells) + " |")
+    rule = "|" + "|".join("-" * (width + 2) for width in widths) + "|"
+    return [lines[0], rule, *lines[1:]]
+
+
 def table(results, against="grpo"):
     """Markdown lines: means over seeds, and gains over the arm `against` with 95 % intervals."""
     compared = ("mean@8", "pass@8")
@@ -286,13 +406,7 @@ def table(results, against="grpo"):
             row.append("" if arm == against else f"{middle:+.1f} [{low:+.1f}, {high:+.1f}]")
         row.append("/".join(sorted({f"{r['rollouts'][-1]:,}" for r in by_seed.values()})))
         rows.append(row)
-    widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
-    lines = []
-    for row in rows:
-        cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
-        lines.append("| " + " | ".join(cells) + " |")
-    rule = "|" + "|".join("-" * (width + 2) for width in widths) + "|"
-    return [lines[0], rule, *lines[1:]]
+    return aligned(rows)
 
 
 # ---------- command line ----------
@@ -307,9 +421,11 @@ def parse_arguments():
     add("--world", choices=WORLDS, default="arith")
     add("--arms", help="comma-separated; all, or grpo beside ablations")
     add("--ablations", default="", help="comma-separated names of diffs in ablations/")
-    add("--seeds", type=int, help="so many of the set's seeds")
+    add("--seeds", type=int, help="so many of the set's seeds; 8, and 3 to tune")
     add("--dev", action="store_true", help="development prompts and seeds")
     add("--quick", action="store_true", help="grpo and both, two seeds, three steps")
+    add("--tune", action="store_true", help="each arm at every setting, three development seeds")
+    add("--tuned", default="", help="a file of --tune: each arm at its best settings")
     add("--read", default="", help="a file of --json: its table, and run nothing")
     add("--against", default="", help="the arm that others are compared with; grpo, or the first")
     add("--out", default="", help="folder of the runs; out/arms, or out/arms_quick")
@@ -328,13 +444,20 @@ def parse_arguments():
         args.dev, args.seeds = True, 2
         extra = ["--steps=3", "--eval_every=3", "--prompts_per_step=16", *extra]
     args.out = args.out or ("out/arms_quick" if args.quick else "out/arms")
-    unknown = [arm for arm in arms if arm not in ARMS]
+    unknown = [arm for arm in arms if split_name(arm)[0] not in ARMS]
     if unknown:
         parser.error(f"no such arm: {', '.join(unknown)}; there are {', '.join(ARMS)}")
     missing = [name for name in ablations if not os.path.exists(diff_of(name))]
     if missing:
         parser.error(f"no such file: {', '.join(diff_of(name) for name in missing)}")
     arms += ablations
+    if args.tune:
+        args.dev, args.seeds = True, args.seeds or 3
+        arms = [variant for arm in arms for variant in variants(arm)]
+    if args.tuned:
+        with open(args.tuned) as file:
+            best = chosen(json.load(file)["results"])
+        arms = [best[arm] for arm in (arms if args.arms or ablations else best)]
     if args.read and args.json:
         parser.error("--read runs nothing: leave out --json")
     return args, arms, extra
@@ -354,14 +477,19 @@ def main():
         with open(args.read) as file:
             results = json.load(file)["results"]
     else:
-        chosen = DEVELOPMENT if args.dev else REPORT
-        prompts, seeds = chosen["prompts"], chosen["seeds"][: args.seeds]
+        of_set = DEVELOPMENT if args.dev else REPORT
+        prompts, seeds = of_set["prompts"], of_set["seeds"][: args.seeds or 8]
         results, versions = run_all(args, arms, seeds, prompts, extra)
         if args.json:
             about = {"world": args.world, "prompts": prompts, "extra": extra, "versions": versions}
             write_results(args.json, about, results)
-    first = "grpo" if "grpo" in results else next(iter(results))
-    print("\n".join(table(results, args.against or first)))
+    against = args.against or next((arm for arm in results if split_name(arm)[0] == "grpo"),
+                                   next(iter(results)))
+    print("\n".join(table(results, against)))
+    if args.tune:
+        print("\nbest: " + ", ".join(chosen(results).values()))
+    if args.tuned:
+        print("\n" + "\n".join(tuned_table(results, against)))
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 import itertools
 import json
 import os
+import re
 import subprocess
 import sys
 
@@ -120,3 +121,83 @@ def test_paired_intervals_cover_the_truth_95_times_in_100():
         hits.append(low <= 0.3 <= high)
         assert n == 8
     assert 0.93 < np.mean(hits) < 0.97
+
+
+# ---------- tuning ----------
+
+
+def curve(*mean, final=None, rollouts=(0, 100, 200, 300, 400)):
+    """A result of a run with this curve of mean@8."""
+    return {"curve": {"mean@8": list(mean)}, "rollouts": list(rollouts), "mean@8": mean[-1],
+            "pass@8": final or mean[-1], "worst": 0.1, "area": 0.5}
+
+
+def test_every_arm_has_the_same_settings_to_choose_from_and_grpo_more():
+    assert len(arms.variants("both")) == 8 and len(arms.variants("grpo")) == 24
+    for variant in arms.variants("grpo"):
+        name, knobs = arms.split_name(variant)
+        cfg = parse(train.Config, knobs)
+        assert name == "grpo" and cfg.prompts_per_step * cfg.n_rollouts == 256
+        # as many rollouts as any other arm, whatever the setting
+        assert cfg.steps == train.Config().steps
+
+
+def test_settings_are_chosen_by_the_second_half_of_the_curve():
+    results = {
+        "grpo:lr=1e-4": {"0": curve(0.1, 0.9, 0.9, 0.2, 0.2), "1": curve(0, 0, 0, 0.2, 0.2)},
+        "grpo:lr=2e-4": {"0": curve(0.1, 0.1, 0.1, 0.4, 0.1), "1": curve(0, 0, 0, 0.3, 0.2)},
+        "both:lr=4e-4": {"0": curve(0, 0, 0, 0, 0), "1": curve(0, 0, 0, 0, 0)},
+    }
+    assert arms.late_score(results["grpo:lr=2e-4"]["0"]) == pytest.approx(0.25)
+    assert arms.chosen(results) == {"grpo": "grpo:lr=2e-4", "both": "both:lr=4e-4"}
+
+
+def test_rollouts_to_a_score_are_read_between_evaluations():
+    assert arms.rollouts_to(curve(0.1, 0.3, 0.5, 0.4, 0.6), 0.4) == 150
+    assert arms.rollouts_to(curve(0.1, 0.3, 0.5, 0.4, 0.6), 0.6) == 400
+    assert arms.rollouts_to(curve(0.1, 0.3, 0.5, 0.4, 0.6), 0.7) == float("inf")
+    results = {"grpo": {"0": curve(0, 0.1, 0.2, 0.3, 0.4), "1": curve(0, 0.1, 0.2, 0.3, 0.4)},
+               "fast": {"0": curve(0, 0.4, 0.5, 0.5, 0.5), "1": curve(0, 0.2, 0.6, 0.5, 0.5)},
+               "half": {"0": curve(0, 0.4, 0.5, 0.5, 0.5), "1": curve(0, 0.1, 0.1, 0.1, 0.1)}}
+    assert arms.share_needed(results, "grpo", "grpo") == "1.00 [1.00, 1.00]"
+    assert arms.share_needed(results, "fast", "grpo").startswith("0.31 [")  # of 100 and 150
+    assert arms.share_needed(results, "half", "grpo") == "1 of 2"
+
+
+def test_p_values_are_students_and_holms():
+    # 2.571 is the 97.5 % quantile for five degrees of freedom, 2.228 for ten
+    for t, n in ((2.5706, 6), (2.2281, 11)):
+        noise = np.linspace(-1, 1, n)
+        differences = noise / np.std(noise, ddof=1) + t / np.sqrt(n)
+        values = dict(enumerate(differences))
+        assert arms.p_value(values, dict.fromkeys(values, 0.0)) == pytest.approx(0.05, abs=1e-4)
+    same = {0: 1.0, 1: 2.0, 2: 3.0}
+    assert arms.p_value(same, same) == 1.0
+    adjusted = arms.holm({"a": 0.01, "b": 0.04, "c": 0.03, "d": 0.005})
+    assert adjusted == pytest.approx({"d": 0.02, "a": 0.03, "c": 0.06, "b": 0.06})
+
+
+def test_each_arm_is_reported_at_its_best_settings_on_fresh_problems(
+        tmp_path, monkeypatch, capsys):
+    asked = []
+
+    def pretend(args, names, seeds, prompts, extra):
+        asked.append((names, list(seeds), prompts))
+        level = {name: 0.5 + 0.1 * ("2e-4" in name) + 0.1 * name.startswith("both")
+                 for name in names}
+        return {name: {str(seed): curve(0, 0.1, 0.2, 0.3, level[name] + 0.01 * (seed % 3))
+                       for seed in seeds} for name in names}, {}
+
+    monkeypatch.setattr(arms, "run_all", pretend)
+    path = str(tmp_path / "tuning.json")
+    monkeypatch.setattr(sys, "argv", ["", "--tune", "--arms=grpo,both", f"--json={path}"])
+    arms.main()
+    assert len(asked[0][0]) == 24 + 8 and asked[0][1:] == ([100, 101, 102], 0)
+    monkeypatch.setattr(sys, "argv", ["", f"--tuned={path}", "--seeds=10"])
+    arms.main()
+    assert asked[1] == (["grpo:lr=2e-4:updates_per_step=1", "both:lr=2e-4:updates_per_step=1"],
+                        list(range(10)), 1)
+    printed = capsys.readouterr().out
+    assert "best: grpo:lr=2e-4:updates_per_step=1, both:lr=2e-4:updates_per_step=1" in printed
+    assert re.search(r"both:lr=2e-4:updates_per_step=1 +\| 0\.9\d \[0\.9\d, 0\.9\d\] +\| 0\.000 ",
+                     printed)
