@@ -299,10 +299,10 @@ def load_policy(path, group, temperature=1.0, trainable=True, checkpointing=Fals
         nonlocal hf
         hf, tokenizer = load_hf(path, dtype)
         check_model(hf, path)
-        base = fingerprint_of(hf) if lora else ""
-        return tokenizer, hf.config, base
+        return tokenizer, hf.config
 
-    tokenizer, config, base = group.on_master(read)
+    tokenizer, config = group.on_master(read)
+    base = group.on_master(lambda: fingerprint_of(hf)) if lora else ""
     read_policy = prepared(hf) if group.master else None
     # one process without a group: the model that was read is the policy
     if group.mesh is None:

@@ -447,9 +447,10 @@ def parse_arguments():
     unknown = [arm for arm in arms if split_name(arm)[0] not in ARMS]
     if unknown:
         parser.error(f"no such arm: {', '.join(unknown)}; there are {', '.join(ARMS)}")
-    missing = [name for name in ablations if not os.path.exists(diff_of(name))]
+    files = [diff_of(split_name(name)[0]) for name in ablations]
+    missing = [path for path in files if not os.path.exists(path)]
     if missing:
-        parser.error(f"no such file: {', '.join(diff_of(name) for name in missing)}")
+        parser.error(f"no such file: {', '.join(missing)}")
     arms += ablations
     if args.tune:
         args.dev, args.seeds = True, args.seeds or 3

@@ -337,7 +337,7 @@ def print_one_gpu(sizes, args):
         took = []
         for args.response in (300, 1000):
             took.append(f"{hours(cfg, parameters, shape, args, 1):.0f}")
-        name = os.path.basename(path)
+        name = os.path.relpath(path, ROOT)
         print(f"| `{name}` | {listed} | {left:.1f} GiB | {with_16} | {' / '.join(took)} |")
 
 

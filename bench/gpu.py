@@ -490,6 +490,7 @@ def trl_part(bench):
     sizes |= {"device": bench.device, "repeats": 1}
     sizes["engine"] = "torch" if bench.args.trial else bench.args.engine
     arguments = [f"--{key}={value}" for key, value in sizes.items()]
+    arguments += ["--plain"] * bench.args.trial
     text = bench.process("vs_trl", [sys.executable, "bench/vs_trl.py", *arguments], 600)
     ours = r"ours: ([\d.]+) times the samples a second .*, ([\d.]+) times the memory"
     speed, memory = map(float, re.search(ours, text).groups())

@@ -167,6 +167,7 @@ def main():
     parser.add_argument(
         "--gdro", choices=("true", "false"), default="true", help="both adversaries on this side"
     )
+    parser.add_argument("--plain", action="store_true", help="without the side that compiles")
     parser.add_argument("--only", choices=("ours", "compiled", "trl"), help="one side")
     parser.add_argument("--side", choices=("ours", "compiled", "trl"), help=argparse.SUPPRESS)
     args = parser.parse_args()
@@ -190,7 +191,8 @@ def main():
                 )
             )
         return
-    results = {side: [] for side in ([args.only] if args.only else ["trl", "ours", "compiled"])}
+    sides = ["trl", "ours"] if args.plain else ["trl", "ours", "compiled"]
+    results = {side: [] for side in ([args.only] if args.only else sides)}
     for _ in range(args.repeats):
         for side in results:
             done = subprocess.run(
@@ -219,7 +221,7 @@ def main():
             )
             + " |"
         )
-    for side in ("ours", "compiled") if "trl" in results and len(results) > 1 else ():
+    for side in [side for side in results if side != "trl" and "trl" in results]:
         pairs = list(zip(results[side], results["trl"], strict=True))
         speed = [a["samples_per_s"] / b["samples_per_s"] for a, b in pairs]
         memory = [a["mib"] / b["mib"] for a, b in pairs]

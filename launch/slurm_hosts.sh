@@ -8,17 +8,16 @@
 : "${1:?"give a config: sbatch --nodes=4 launch/slurm_hosts.sh config/qwen3_8b_rollout_gdro.py"}"
 export PATH="$PWD/.venv/bin:$PATH"
 first=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
+# not to srun, which answers SIGTERM with SIGKILL for every task
+trap 'trap "" TERM; asked=yes; scancel --signal=TERM "$SLURM_JOB_ID"' TERM
 
 # of the 600 s ranks may take 540 to finish the step and save; torchrun gives them 30 by itself
 srun --cpu-bind=none --kill-on-bad-exit=1 \
     torchrun --nnodes="$SLURM_JOB_NUM_NODES" --nproc_per_node="${SLURM_GPUS_ON_NODE:-8}" \
     --rdzv_backend=c10d --rdzv_endpoint="$first:${RDZV_PORT:-29500}" --rdzv_id="$SLURM_JOB_ID" \
     --shutdown_timeout=540 train.py "$@" --resume=auto &
-srun=$!
-# not to srun, which answers SIGTERM with SIGKILL for every task
-trap 'trap "" TERM; asked=yes; scancel --signal=TERM "$SLURM_JOB_ID"' TERM
-wait "$srun"  # until it ends, or until SIGTERM comes
-wait "$srun"  # until it ends
+wait "$!"  # until it ends, or until SIGTERM comes
+wait "$!"  # until it ends
 status=$?
 
 # torchrun ends with 1 when it was asked to stop; a job that somebody cancels is not RUNNING

@@ -8,13 +8,13 @@
 : "${1:?"give a config: sbatch launch/slurm_one_host.sh config/qwen3_1p7b_rollout_gdro.py"}"
 export PATH="$PWD/.venv/bin:$PATH"
 
+trap 'trap "" TERM; asked=yes; kill -TERM "$!"' TERM
+
 # of the 600 s ranks may take 540 to finish the step and save; torchrun gives them 30 by itself
 torchrun --standalone --nproc_per_node="${SLURM_GPUS_ON_NODE:-8}" --shutdown_timeout=540 \
     train.py "$@" --resume=auto &
-torchrun=$!
-trap 'trap "" TERM; asked=yes; kill -TERM "$torchrun"' TERM
-wait "$torchrun"  # until it ends, or until SIGTERM comes
-wait "$torchrun"  # until it ends
+wait "$!"  # until it ends, or until SIGTERM comes
+wait "$!"  # until it ends
 status=$?
 
 # torchrun ends with 1 when it was asked to stop; a job that somebody cancels is not RUNNING

@@ -142,7 +142,7 @@ def test_limits_of_rollout_gdro_do_not_bind_plain_grpo():
 
 def test_shipped_configs_parse_and_are_short():
     files = glob.glob("config/*.py")
-    assert len(files) == 17
+    assert len(files) == 22
     for file in files:
         parse(EvalConfig if file.startswith("config/eval_") else Config, [file])
         lines = open(file).read().splitlines()

@@ -116,7 +116,7 @@ def test_paths_links_and_images_exist(page):
 def test_settings_named_in_a_page_are_knobs(page):
     """Written as `knob=value` or `--knob=value`."""
     # of arms.py, torchrun and vLLM
-    of_others = {"against", "seeds", "rdzv_backend", "tensor_parallel_size"}
+    of_others = {"ablations", "against", "seeds", "rdzv_backend", "tensor_parallel_size"}
     for knob in re.findall(r"`(?:--)?([a-z_]+)=[^`]*`", PAGES[page]):
         assert knob in KNOBS | of_others, knob
 
@@ -200,14 +200,14 @@ def test_the_tables_of_one_gpu_are_what_the_commands_print():
     assert table in page
     assert printed("bench/budget.py", "--read=bench/results/one_gpu_memory.json") in page
     rows = dict(re.findall(r"^\| `(\S+\.py)` .* \| (.*) \|$", table, re.M))
-    assert sorted(rows) == sorted(os.path.basename(p) for p in glob.glob("config/one_gpu_*.py"))
+    assert sorted(rows) == sorted(glob.glob("config/one_gpu_*.py"))
     for name, hours in rows.items():
         short, long = hours.split(" / ")  # GSM8K's responses are short
         hours = long if "lora" in name else short
-        assert f"one GPU of 24 GB, some {hours} hours" in read(f"config/{name}").splitlines()[0]
+        assert f"one GPU of 24 GB, some {hours} hours" in read(name).splitlines()[0]
         left = re.search(rf"`{name}` .* \| ([\d.]+) GiB \|", table)[1]
         assert float(left) >= 0
-    assert f"some {rows['one_gpu_gdro.py'].split(' / ')[0]} hours by" in PAGES["README.md"]
+    assert f"some {rows['config/one_gpu_gdro.py'].split(' / ')[0]} hours by" in PAGES["README.md"]
 
 
 def test_make_gpu_says_where_there_is_none_and_installs_nothing(tmp_path):
