@@ -2,6 +2,7 @@
 Kills a run again and again, resumes it each time, and compares it with a run that nobody disturbed.
 $ python bench/chaos.py                                           # 30 kills, some minutes
 $ python bench/chaos.py --kills=3 --seed=1
+$ python bench/chaos.py --kills=6 --lora_rank=8 --lr=1e-3         # other knobs of train.py follow
 Of the kills (SIGKILL) one in five comes while the run starts, two while a checkpoint or a model is
 being written, the others whenever. Behind one kill in five the last line of the log is torn, as a
 dying machine may leave it. Exit status 1 if a single line differs. Times and memory, which the
@@ -165,7 +166,8 @@ def main():
     parser.add_argument("--kills", type=int, default=30)
     parser.add_argument("--steps", type=int, default=60)
     parser.add_argument("--seed", type=int, default=0)
-    args = parser.parse_args()
+    args, knobs = parser.parse_known_args()
+    RUN.extend(knobs)
     rng = random.Random(args.seed)
     hits = Counter()
     killed, runs, equal = 0, 0, 0

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -256,17 +257,15 @@ def test_a_killed_rank_stops_the_run_and_torchrun_restarts_it_from_the_checkpoin
     while not (out / "ckpt" / "latest").exists():
         assert process.poll() is None, process.stderr.read()
         time.sleep(0.02)
-    children = subprocess.run(
-        ["pgrep", "-P", str(process.pid), "-f", "train.py"], capture_output=True, text=True
-    ).stdout.split()
-    # torchrun may have other children for a moment
+    # not by pgrep, which looks at every process of a machine and may take as long as the run
+    children = open(f"/proc/{process.pid}/task/{process.pid}/children").read().split()
     [rank] = [pid for pid in children if "\0LOCAL_RANK=1\0" in open(f"/proc/{pid}/environ").read()]
     os.kill(int(rank), signal.SIGKILL)
+    assert len(metrics_of(out)) < 40, "killed too late"
     output, error = process.communicate(timeout=200)
     assert process.returncode == 0, error
-    assert "resumed from" in output and "exitcode: -9" in error.replace(" ", "").replace(
-        "exitcode:-9", "exitcode: -9"
-    )
+    # torchrun names the rank that it saw fail first: the killed one, or the one that missed it
+    assert "resumed from" in output and re.search(r"exitcode: *(-9|1)\)", error)
     assert [m["step"] for m in metrics_of(out)] == list(range(40))
     assert_close(metrics_of(out), run(tmp_path / "whole", steps=40))
 
