@@ -36,7 +36,7 @@ def fits(parameters, shape, cfg, gpus, card):
     return max(phases(parameters, shape, cfg, gpus, card).values()) + BESIDES <= card
 
 
-def shortage(needed, card):
+def shortage(needed, cfg, card):
     """What to lower where the phases `needed` do not fit a card of so many GiB -> a line, or ""."""
     phase = max(needed, key=needed.get)
     gib = needed[phase] + BESIDES
@@ -45,8 +45,9 @@ def shortage(needed, card):
     knobs = "kv_cache_gib, max_num_seqs"
     if phase == "update":
         knobs = "tokens_per_micro_batch, or --activation_checkpointing=true"
-    return (f"warning: about {gib:.1f} GiB a GPU are needed (most in phase {phase!r}) and the "
-            f"smallest has {card:.1f}: lower {knobs}; --lora_rank=32 needs the least")
+    least = "" if cfg.lora_rank else "; --lora_rank=32 needs the least"
+    return (f"warning: about {gib:.1f} GiB a GPU are needed (most in phase {phase!r}) and this one "
+            f"has {card:.1f}: lower {knobs}{least}")
 
 
 def update_bytes(parameters, shape, cfg, gpus):

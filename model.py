@@ -75,9 +75,10 @@ class Policy(torch.nn.Module):
     def base(self, input_ids, response_mask):
         """As `forward`, with adapters off: the model that training began with."""
         LoRALinear.on = False
-        values = self(input_ids, response_mask)
-        LoRALinear.on = True
-        return values
+        try:
+            return self(input_ids, response_mask)
+        finally:
+            LoRALinear.on = True
 
 
 def scaled_logits(hidden, weight, bias, temperature, entries=slice(None), float32_head=False):

@@ -120,8 +120,9 @@ def print_memory(cfg, group):
         on = f"with {gpus} GPU{'s' * (gpus > 1)} a host"
         print(f"memory a GPU {on}, estimated, GiB: {listed} (and {BESIDES:g} besides)")
     if group.device == "cuda":
-        short = shortage(phases(size, shape, cfg, group.shards, card), card)
-        print(short, end="\n" * bool(short))
+        short = shortage(phases(size, shape, cfg, group.shards, card), cfg, card)
+        if short:
+            print(short)
 
 
 def print_result(cfg, records, best):

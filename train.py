@@ -89,7 +89,7 @@ class Config(SharedConfig):
     tokens_per_micro_batch: int = knob(8192, resume="rounding")  # padding included; lower it when
     #   memory runs out
     compile: bool = knob(False, resume="rounding")  # torch.compile of the decoder layers: faster
-    #   updates, after up to a minute of compiling
+    #   updates, after half a minute of compiling or more
     activation_checkpointing: bool = knob(False, resume="rounding")  # recompute activations in the
     #   backward pass: less memory, a third more compute
     # LoRA: small adapters learn instead of the weights

@@ -319,10 +319,12 @@ def rollouts_to(result, target):
     """Rollouts after which mean@8 is first `target`, by the line between two evaluations; infinity
     if it never is."""
     rollouts, curve = result["rollouts"], result["curve"]["mean@8"]
+    if curve[0] >= target:
+        return 0.0
     for i in range(1, len(curve)):
-        if curve[i] >= target:
+        if curve[i] >= target:  # and the one before is below it
             share = (target - curve[i - 1]) / (curve[i] - curve[i - 1])
-            return rollouts[i - 1] + max(share, 0.0) * (rollouts[i] - rollouts[i - 1])
+            return rollouts[i - 1] + share * (rollouts[i] - rollouts[i - 1])
     return float("inf")
 
 

@@ -335,7 +335,8 @@ def print_one_gpu(sizes, args):
             parameters, shape, dataclasses.replace(cfg, kv_cache_gib=float(cache)), 1, CARD_16)]
         with_16 = f"`--kv_cache_gib={max(fitting):g}`" if fitting else "-"
         took = []
-        for args.response in (300, 1000):
+        for response in (300, 1000):
+            args.response = response
             took.append(f"{hours(cfg, parameters, shape, args, 1):.0f}")
         name = os.path.relpath(path, ROOT)
         print(f"| `{name}` | {listed} | {left:.1f} GiB | {with_16} | {' / '.join(took)} |")

@@ -156,6 +156,7 @@ def test_rollouts_to_a_score_are_read_between_evaluations():
     assert arms.rollouts_to(curve(0.1, 0.3, 0.5, 0.4, 0.6), 0.4) == 150
     assert arms.rollouts_to(curve(0.1, 0.3, 0.5, 0.4, 0.6), 0.6) == 400
     assert arms.rollouts_to(curve(0.1, 0.3, 0.5, 0.4, 0.6), 0.7) == float("inf")
+    assert arms.rollouts_to(curve(0.3, 0.3, 0.5, 0.4, 0.6), 0.2) == 0
     results = {"grpo": {"0": curve(0, 0.1, 0.2, 0.3, 0.4), "1": curve(0, 0.1, 0.2, 0.3, 0.4)},
                "fast": {"0": curve(0, 0.4, 0.5, 0.5, 0.5), "1": curve(0, 0.2, 0.6, 0.5, 0.5)},
                "half": {"0": curve(0, 0.4, 0.5, 0.5, 0.5), "1": curve(0, 0.1, 0.1, 0.1, 0.1)}}

@@ -233,10 +233,10 @@ SHAPE_06B = {"vocab_size": 151_936, "hidden_size": 1024, "intermediate_size": 30
 @pytest.mark.parametrize("gib, changes, expected", [
     (23.5, [], ""),
     (15.7, ["--kv_cache_gib=2"], ""),
-    (15.7, [], "warning: about 21.0 GiB a GPU are needed (most in phase 'generate') and the "
-               "smallest has 15.7: lower kv_cache_gib, max_num_seqs; --lora_rank=32 needs"),
+    (15.7, [], "warning: about 21.0 GiB a GPU are needed (most in phase 'generate') and this "
+               "one has 15.7: lower kv_cache_gib, max_num_seqs; --lora_rank=32 needs"),
     (15.7, ["--kv_cache_gib=1", "--tokens_per_micro_batch=32768"],
-     "(most in phase 'update') and the smallest has 15.7: lower tokens_per_micro_batch, or "
+     "(most in phase 'update') and this one has 15.7: lower tokens_per_micro_batch, or "
      "--activation_checkpointing=true"),
 ])
 def test_the_start_says_before_loading_what_a_small_gpu_lacks(
