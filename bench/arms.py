@@ -33,32 +33,24 @@ sys.path.insert(0, ROOT)
 
 PROMPT = ["--prompt_gdro=true"]
 ROLLOUT = ["--rollout_gdro=true"]
-EXP3P = [*ROLLOUT, "--rollout_rule=exp3p", "--n_min=2", "--n_max=12"]  # the paper's arms
-VARIANCE = "--rollout_utility=variance"
 DAPO = ["--prompts_per_step=128", "--steps=50"]  # twice the prompts, for half of the steps
 
 # name -> arguments of train.py, and which of its names is replaced by which of bench/rivals.py
 ARMS = {
     "grpo": ([], {}),
-    "grpo_prompt_mean": (["--loss_agg=prompt"], {}),
-    "prompt_error": (PROMPT, {}),
-    "prompt_variance": ([*PROMPT, "--prompt_signal=variance"], {}),
-    "prompt_nll": ([*PROMPT, "--prompt_signal=nll"], {}),
-    "prompt_surrogate": ([*PROMPT, "--prompt_signal=surrogate"], {}),
-    "rollout_price_pass": (ROLLOUT, {}),
-    "rollout_price_mixed": ([*ROLLOUT, "--rollout_utility=mixed"], {}),
-    "rollout_price_variance": ([*ROLLOUT, VARIANCE], {}),
-    "rollout_exp3p_error": ([*EXP3P, "--arm_signal=error"], {}),
-    "rollout_exp3p_surrogate": (EXP3P, {}),
+    "prompt_gdro": (PROMPT, {}),
+    "rollout_gdro": (ROLLOUT, {}),
     "both": (PROMPT + ROLLOUT, {}),
     "preset_paper_prompt": (["--preset=paper", *PROMPT], {}),
     "preset_paper_rollout": (["--preset=paper", *ROLLOUT], {}),
     "preset_reference_prompt": (["--preset=reference", *PROMPT], {}),
     "preset_reference_rollout": (["--preset=reference", *ROLLOUT], {}),
     "one_minus_p": (PROMPT, {"PromptGDRO": "OneMinusP"}),
-    "pools": (PROMPT, {"PromptGDRO": "Pools"}),
-    "neyman": ([*ROLLOUT, VARIANCE], {"RolloutGDRO": "Neyman"}),
+    "inverse_rate": (ROLLOUT, {"RolloutGDRO": "InverseRate"}),
     "knapsack": (ROLLOUT, {"RolloutGDRO": "Knapsack"}),
+    "mopps": ([], {"sample_step": "mopps_step"}),
+    "greso": ([], {"sample_step": "greso_step"}),
+    "curverl": ([], {"group_advantages": "curve_advantages"}),
     "dapo": (DAPO, {"group_advantages": "dapo_advantages"}),
 }
 WORLDS = {  # name -> arguments of train.py
@@ -67,9 +59,8 @@ WORLDS = {  # name -> arguments of train.py
 }
 # What --tune tries with every arm, and with GRPO besides: no arm has more.
 LR = ("5e-5", "1e-4", "2e-4", "4e-4")
-GRID = [f"lr={lr}:updates_per_step={updates}" for lr in LR for updates in (1, 2)]
-GRPO_TOO = [f"{settings}:{more}" for settings in GRID
-            for more in ("prompts_per_step=32:n_rollouts=8", "kl_coef=0")]
+GRPO_TOO = ("prompts_per_step=32:n_rollouts=8", "kl_coef=0")
+FINALISTS = 3  # settings of an arm that are tried on all seeds, after one seed of each
 # The seed that the world's prompts are drawn with, and the seeds of the runs.
 DEVELOPMENT = {"prompts": 0, "seeds": range(100, 108)}
 REPORT = {"prompts": 1, "seeds": range(16)}
@@ -146,9 +137,8 @@ def run_here(arm, world, prompts, arguments, checkout=ROOT):
     settings, replaced = ARMS.get(name, ([], {}))
     for name, rival_name in replaced.items():
         rival = getattr(rivals, rival_name)
-        if rival is rivals.dapo_advantages:
-            rival = rival(train.group_advantages)  # it builds on GRPO's
-        setattr(train, name, rival)
+        # a class takes the place of a class; a function wraps the one that it replaces
+        setattr(train, name, rival if isinstance(rival, type) else rival(getattr(train, name)))
     train.main([*WORLDS[world], *settings, *knobs, *arguments])
 
 
@@ -190,14 +180,27 @@ def run_one(arm, world, prompts, seed, folder, extra, checkout):
     return result
 
 
-def kept_result(arm, folder, extra):
-    """The result of a run that was finished before, or None; it must have had the same extras, and
-    the same diff."""
+def kept_results(args, prompts):
+    """What the file of an earlier call with the same --json holds -> arm -> seed -> result."""
+    if not args.json or not os.path.exists(args.json):
+        return {}
+    with open(args.json) as file:
+        kept = json.load(file)
+    if (kept["world"], kept["prompts"]) != (args.world, prompts):
+        sys.exit(f"{args.json} is of {kept['world']}, prompts {kept['prompts']}: choose another")
+    return {arm: {int(seed): result for seed, result in by_seed.items()}
+            for arm, by_seed in kept["results"].items()}
+
+
+def kept_result(arm, folder, extra, result=None):
+    """The result of a run that was finished before, from its folder unless it is given, or None;
+    it must have had the same extras, and the same diff."""
     path = os.path.join(folder, "result.json")
-    if not os.path.exists(path):
+    if result is None and not os.path.exists(path):
         return None
-    with open(path) as file:
-        result = json.load(file)
+    if result is None:
+        with open(path) as file:
+            result = json.load(file)
     if result["extra"] != extra:
         sys.exit(f"{folder} was run with {result['extra']}, not {extra}: choose another --out")
     name, _ = split_name(arm)
@@ -209,13 +212,16 @@ def kept_result(arm, folder, extra):
 def run_all(args, arms, seeds, prompts, extra):
     """Every (arm, seed) that has no result yet, `args.jobs` at a time.
 
-    -> arm -> seed -> result, and the versions that one of the runs noted."""
+    -> arm -> seed -> result, with those that the file of --json has already, and the versions that
+    one of the runs noted."""
     folders = {}
     for seed in seeds:  # all arms of a seed before the next seed: a table can be read early
         for arm in arms:
             place = (args.world, f"prompts{prompts}", arm, f"seed{seed}")
             folders[arm, seed] = os.path.join(args.out, *place)
-    done = {run: kept_result(run[0], folder, extra) for run, folder in folders.items()}
+    kept = kept_results(args, prompts)
+    done = {(arm, seed): kept_result(arm, folder, extra, kept.get(arm, {}).get(seed))
+            for (arm, seed), folder in folders.items()}
     todo = [run for run, result in done.items() if result is None]
     if todo:
         os.environ["OMP_NUM_THREADS"] = "1"  # a run has a core to itself
@@ -235,10 +241,16 @@ def run_all(args, arms, seeds, prompts, extra):
             except BaseException:
                 pool.shutdown(cancel_futures=True)
                 raise
-    results = {arm: {seed: done[arm, seed] for seed in sorted(seeds)} for arm in arms}
-    with open(os.path.join(folders[arms[-1], seeds[-1]], "config.json")) as file:
-        versions = json.load(file)["versions"]
-    return results, versions
+    for (arm, seed), result in done.items():
+        kept.setdefault(arm, {})[seed] = result
+    return kept, versions_of(args.json, folders[arms[-1], seeds[-1]])
+
+
+def versions_of(path, folder):
+    """What a run in `folder` noted, or the file of an earlier call."""
+    own = os.path.join(folder, "config.json")
+    with open(own if os.path.exists(own) else path) as file:
+        return json.load(file)["versions"]
 
 
 def clean_process():
@@ -299,20 +311,36 @@ def late_score(result):
 
 def variants(arm):
     """An arm at every setting that --tune tries with it."""
-    grid = GRID + GRPO_TOO if arm == "grpo" else GRID
+    # a step of DAPO's has twice the prompts: with twice the updates it has as many as the others
+    updates = (2, 4) if arm == "dapo" else (1, 2)
+    grid = [f"lr={lr}:updates_per_step={n}" for lr in LR for n in updates]
+    if arm == "grpo":
+        grid += [f"{settings}:{more}" for settings in grid for more in GRPO_TOO]
     return [f"{arm}:{settings}" for settings in grid]
+
+
+def ranked(results):
+    """Name of an arm -> its variants in `results`, the best first. Those with more seeds come
+    before those with fewer, which one lucky run could put there."""
+    by_name = {}
+    for arm, by_seed in results.items():
+        score = np.mean([late_score(r) for r in by_seed.values()])
+        by_name.setdefault(split_name(arm)[0], []).append((len(by_seed), score, arm))
+    return {name: [arm for _, _, arm in sorted(of, key=lambda v: v[:2], reverse=True)]
+            for name, of in by_name.items()}
 
 
 def chosen(results):
     """Of the results of --tune, each arm's best settings -> name of the arm -> of the variant."""
-    score = {arm: np.mean([late_score(r) for r in by_seed.values()])
-             for arm, by_seed in results.items()}
-    best = {}
-    for arm in results:
-        name, _ = split_name(arm)
-        if name not in best or score[arm] > score[best[name]]:
-            best[name] = arm
-    return best
+    return {name: best for name, (best, *_) in ranked(results).items()}
+
+
+def tune(args, arms, seeds, prompts, extra):
+    """One seed of every variant, and the other seeds of each arm's best few -> as `run_all`."""
+    first, _ = run_all(args, arms, seeds[:1], prompts, extra)
+    best = [arm for of in ranked(first).values() for arm in of[:FINALISTS]]
+    results, versions = run_all(args, best, seeds, prompts, extra)
+    return first | results, versions
 
 
 def rollouts_to(result, target):
@@ -426,7 +454,8 @@ def parse_arguments():
     add("--seeds", type=int, help="so many of the set's seeds; 8, and 3 to tune")
     add("--dev", action="store_true", help="development prompts and seeds")
     add("--quick", action="store_true", help="grpo and both, two seeds, three steps")
-    add("--tune", action="store_true", help="each arm at every setting, three development seeds")
+    add("--tune", action="store_true", help=f"each arm at every setting on one development seed, "
+        f"its best {FINALISTS} on three")
     add("--tuned", default="", help="a file of --tune: each arm at its best settings")
     add("--read", default="", help="a file of --json: its table, and run nothing")
     add("--against", default="", help="the arm that others are compared with; grpo, or the first")
@@ -482,7 +511,8 @@ def main():
     else:
         of_set = DEVELOPMENT if args.dev else REPORT
         prompts, seeds = of_set["prompts"], of_set["seeds"][: args.seeds or 8]
-        results, versions = run_all(args, arms, seeds, prompts, extra)
+        run = tune if args.tune else run_all
+        results, versions = run(args, arms, seeds, prompts, extra)
         if args.json:
             about = {"world": args.world, "prompts": prompts, "extra": extra, "versions": versions}
             write_results(args.json, about, results)

@@ -1,12 +1,15 @@
-"""Rivals of the two adversaries behind the same interfaces, and DAPO's filter.
+"""Rivals of the two adversaries behind the same interfaces.
 
-train.py knows none of them. bench/arms.py puts them in the place of `PromptGDRO`, `RolloutGDRO` and
-`group_advantages`. Rivals that change a few lines of the core are in ablations/. Each is the idea
-of its source in the setting of this repository: a fixed budget of rollouts, and success rates from
-the difficulty classifier.
+train.py knows none of them. bench/arms.py puts them in the place of `PromptGDRO`, `RolloutGDRO`,
+`sample_step` and `group_advantages`. Rivals that change a few lines of the core are in ablations/.
+Each is the idea of its source in the setting of this repository: a fixed budget of rollouts, and
+success rates from the difficulty classifier.
 
 Shapes as in gdro.py, and N rollouts of a step.
 """
+
+from collections import deque
+from dataclasses import replace
 
 import numpy as np
 
@@ -26,31 +29,25 @@ class OneMinusP(PromptGDRO):
         return np.minimum(np.where(np.isfinite(w), w, 1.0), self.weight_max)
 
 
-class Pools(PromptGDRO):
-    """Three pools of fixed weight, as prime-rl's difficulty pools (arXiv 2505.07291).
-
-    By success rate: easy above 0.9, hard below 0.1, normal between, where the weight is 1."""
-
-    easy = 0.25
-    hard = 1.0
-
-    def weights(self, bins, success_rate):
-        p = np.where(np.asarray(bins) >= 0, success_rate, 0.5)
-        w = np.select([p > 0.9, p < 0.1], [self.easy, self.hard], 1.0)
-        return w / w.mean()
-
-
-class Neyman(RolloutGDRO):
-    """Rollouts by the standard deviation of each prompt's own reward: VIP (arXiv 2602.01601).
-
-    The classifier's success rates take the place of VIP's Gaussian process. Use it with
-    rollout_utility=variance, whose water filling is the best allocation in whole rollouts."""
+class OwnRate(RolloutGDRO):
+    """Rollouts by each prompt's own success rate instead of the mean rate of its bin."""
 
     def rates(self, bins, success_rate):
         return np.asarray(success_rate)
 
 
-class Knapsack(Neyman):
+class InverseRate(OwnRate):
+    """Rollouts in proportion to 1 / p, so that every prompt has as many right ones: the 1/p law of
+    DARS-HW (arXiv 2508.13755) and Reinforce-Ada (arXiv 2510.04996).
+
+    c / p rollouts, with c such that the budget is met, are what comes out when one rollout at a
+    time goes to the prompt with the fewest right ones expected, n p."""
+
+    def gain(self, p, n):
+        return 1 / (p * n)
+
+
+class Knapsack(OwnRate):
     """Rollouts where the chance of a mixed group, times p (1-p)^2, gains most: Knapsack RL.
 
     The source (arXiv 2509.25849) solves a knapsack by each prompt's own success rate. Its value is
@@ -58,6 +55,88 @@ class Knapsack(Neyman):
 
     def gain(self, p, n):
         return p * (1 - p) ** 2 * (p**n * (1 - p) + (1 - p) ** n * p)
+
+
+def mopps_step(sample_step):
+    """MoPPS (arXiv 2507.04632) as a wrapper of `sample_step`: of twice as many candidates it keeps
+    those for which a draw from the posterior of the success rate is nearest 1/2."""
+
+    def sample(number, training, classifier, cfg):
+        step = sample_step(number, training, classifier, doubled(cfg))
+        rng = np.random.default_rng([cfg.seed, number, 1])
+        drawn = rng.beta(*classifier.posterior(step.uids))
+        nearest = np.argsort(np.abs(drawn - 0.5), kind="stable")[: cfg.prompts_per_step]
+        return kept(step, np.sort(nearest))
+
+    return sample
+
+
+def greso_step(sample_step):
+    """GRESO (arXiv 2506.02177) as a wrapper of `sample_step`: the more visits in a row a prompt's
+    rollouts were all right or all wrong, the likelier it is skipped, and the next ones take its
+    place. Of twice as many candidates, skipped ones fill up what is missing."""
+
+    def sample(number, training, classifier, cfg):
+        step = sample_step(number, training, classifier, doubled(cfg))
+        rng = np.random.default_rng([cfg.seed, number, 2])
+        dull = np.array([visits_without_signal(classifier, uid) for uid in step.uids])
+        skipped = rng.random(len(dull)) > np.maximum(GRESO_BASE**dull, GRESO_LEAST)
+        first = np.argsort(skipped, kind="stable")[: cfg.prompts_per_step]
+        return kept(step, np.sort(first))
+
+    return sample
+
+
+GRESO_BASE = 0.5  # chance that a prompt is visited after one visit without signal
+GRESO_LEAST = 0.01  # and the least after many
+
+
+def doubled(cfg):
+    return replace(cfg, prompts_per_step=2 * cfg.prompts_per_step)
+
+
+def kept(step, index):
+    """The prompts `index` of a step that has not generated yet."""
+    lists = {name: [getattr(step, name)[i] for i in index]
+             for name in ("problems", "prompts", "uids")}
+    arrays = {name: getattr(step, name)[index]
+              for name in ("bins", "success_rate", "counts", "weights")}
+    return replace(step, **lists, **arrays)
+
+
+def visits_without_signal(classifier, uid):
+    """How many of a prompt's last visits in a row had only right or only wrong rollouts."""
+    visits = classifier.prompts[uid].visits if uid in classifier.prompts else ()
+    dull = 0
+    for right, rollouts in reversed(visits):
+        if 0 < right < rollouts:
+            break
+        dull += 1
+    return dull
+
+
+def curve_advantages(advantages):
+    """CurveRL (arXiv 2605.24331) in the place of `group_advantages`.
+
+    (score - mean) of a rollout group times a weight that is high where success rates are rare from
+    below: the share of groups of its success rate among those of the last ten steps, divided by the
+    share of groups of at most its success rate. Groups without a right or a wrong rollout count
+    nowhere."""
+    window = deque(maxlen=10)  # success rates of the mixed groups of each step
+
+    def weighted(prompt_ids, scores, clip):
+        prompt_ids = np.asarray(prompt_ids)
+        rate = np.bincount(prompt_ids, scores) / np.bincount(prompt_ids)  # [P]
+        mixed = rate[(rate > 0) & (rate < 1)]
+        # the paper weighs by the steps before this one; the first has only itself
+        known = np.sort(np.concatenate(window) if window else mixed)
+        window.append(mixed)
+        below = np.searchsorted(known, rate - 1e-9)
+        up_to = np.searchsorted(known, rate + 1e-9)
+        weight = (up_to - below) / np.maximum(up_to, 1)
+        return np.clip((weight[prompt_ids] * (scores - rate[prompt_ids])), -clip, clip)
+
+    return weighted
 
 
 def dapo_advantages(advantages):
@@ -72,13 +151,10 @@ def dapo_advantages(advantages):
         prompts = max(prompt_ids) + 1
         # A group of equal scores has only zeros: it is not mixed.
         mixed = np.bincount(prompt_ids, np.abs(values), minlength=prompts) > 0
-        for part in np.array_split(np.arange(prompts), 2):  # the two updates of a step
-            mixed[part] &= np.cumsum(mixed[part]) <= len(part) // 2
-        kept = mixed[prompt_ids]
-        part_of = (np.asarray(prompt_ids) >= (prompts + 1) // 2).astype(int)
-        # train.py's loss is a mean over all rollouts of an update. Divided by the share that is
-        # kept, it becomes the mean over the kept ones.
-        share = np.bincount(part_of, kept, 2) / np.bincount(part_of, minlength=2)
-        return np.where(kept, values / np.maximum(share, 1e-9)[part_of], 0.0)
+        mixed &= np.cumsum(mixed) <= prompts // 2
+        counts = mixed[prompt_ids]
+        # train.py's loss is a mean over all rollouts. Divided by the share that counts, it becomes
+        # the mean over those.
+        return np.where(counts, values / max(counts.mean(), 1e-9), 0.0)
 
     return filtered

@@ -13,7 +13,8 @@ import pytest
 import train
 from bench import arms, figures, rivals
 from configurator import UsageError, parse
-from gdro import RolloutGDRO
+from gdro import DifficultyClassifier
+from worlds.problems import Problem
 
 ARMS_WITH_A_RIVAL = [arm for arm, (_, replaced) in arms.ARMS.items() if replaced]
 
@@ -43,15 +44,15 @@ def test_quick_runs_every_kind_of_arm_and_continues_where_it_was(tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("arm", ARMS_WITH_A_RIVAL)
 def test_every_rival_takes_its_place_in_a_run_and_keeps_the_budget(arm, tmp_path, monkeypatch):
-    for name in ("PromptGDRO", "RolloutGDRO", "group_advantages"):
+    for name in ("PromptGDRO", "RolloutGDRO", "group_advantages", "sample_step"):
         monkeypatch.setattr(train, name, getattr(train, name))  # put back afterwards
     monkeypatch.setattr("worlds.problems.SEED", 0)
-    plain = train.group_advantages
+    plain = train.group_advantages, train.sample_step
     arguments = ["--prompts_per_step=256", "--n_rollouts=2", "--n_max=4", "--n_min=1", "--steps=4"]
     arms.run_here(arm, "arith", 0, [*arguments, "--eval_sets=", f"--out_dir={tmp_path}/run"])
     players = (train.PromptGDRO, train.RolloutGDRO)
     replaced = any(player.__module__ == "bench.rivals" for player in players)
-    assert replaced or train.group_advantages is not plain
+    assert replaced or (train.group_advantages, train.sample_step) != plain
     lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
     metrics = [json.loads(line) for line in lines]
     assert [m["rollouts/total"] for m in metrics] == [512] * 4 and metrics[-1]["unseen"] == 0.0
@@ -72,19 +73,13 @@ def test_one_minus_p_weighs_by_the_failure_rate():
     assert w[4] == 1 and w[:4].mean() == pytest.approx(1)
 
 
-def test_pools_weigh_easy_prompts_less():
-    w = rivals.Pools().weights(BINS, RATES)
-    assert w[3] / w[2] == pytest.approx(rivals.Pools.easy) and w.mean() == pytest.approx(1)
-
-
-def test_neyman_gives_rollouts_by_the_standard_deviation_of_each_prompt():
-    p = RATES[:4]
-    player = rivals.Neyman(n_mean=6, n_min=1, n_max=16, utility="variance")
-    n = player.allocate(BINS[:4], p)
-    law = 6 * np.sqrt(p * (1 - p)) / np.sqrt(p * (1 - p)).mean()
-    assert np.abs(n - law).max() <= 1 and n.sum() == 24
-    plain = RolloutGDRO(n_mean=6, n_min=1, n_max=16)
-    assert plain.allocate(BINS[:2], p[:2]).tolist() == [6, 6]  # by bins: the same for both
+def test_the_inverse_rate_gives_each_prompt_as_many_right_rollouts():
+    p = np.array([0.02, 0.1, 0.3, 0.9])
+    n = rivals.InverseRate(n_mean=6, n_min=1, n_max=16).allocate(BINS[:4], p)
+    assert n.sum() == 24 and n[0] == 16  # the hardest would have more
+    # c / p rollouts each, with what is left of the budget: c = 8 / (1 / .1 + 1 / .3 + 1 / .9)
+    law = 8 / (1 / p[1:]).sum() / p[1:]
+    assert np.abs(n[1:] - np.maximum(law, 1)).max() <= 1
 
 
 def test_knapsack_equals_brute_force():
@@ -105,10 +100,63 @@ def test_dapo_takes_the_first_mixed_groups():
     scores = [1, 0, 0, 0, 0, 0, 1, 0, 1, 0]
     plain = train.group_advantages(ids, scores, 5.0)
     dapo = rivals.dapo_advantages(train.group_advantages)(ids, scores, 5.0)
-    # Of prompts 0 and 1, only 0 is mixed: its 4 of the 6 rollouts have the mean for themselves.
-    np.testing.assert_allclose(dapo[:6], plain[:6] * 6 / 4)
-    # Of prompts 2 and 3, both are mixed: 3 is one too many.
-    np.testing.assert_allclose(dapo[6:], [plain[6] * 2, plain[7] * 2, 0, 0])
+    # Of the four, prompt 1 is not mixed, and prompt 3 is one too many: 6 of 10 rollouts count.
+    np.testing.assert_allclose(dapo, plain * [1, 1, 1, 1, 0, 0, 1, 1, 0, 0] * 10 / 6)
+
+
+def test_curverl_weighs_by_the_reverse_hazard_of_the_last_steps():
+    ids = np.repeat([0, 1, 2, 3], 4)
+    right = {0.25: [1, 0, 0, 0], 0.5: [1, 1, 0, 0], 0.75: [1, 1, 1, 0], 0.0: [0] * 4}
+    advantages = rivals.curve_advantages(train.group_advantages)
+    # the first step is its own reference: a third of the mixed groups at each of 1/4, 1/2 and 3/4
+    first = advantages(ids, sum((right[p] for p in (0.25, 0.5, 0.75, 0.0)), []), 5.0)
+    np.testing.assert_allclose(first[[0, 4, 8, 12]], [0.75, 0.5 / 2, 0.25 / 3, 0])
+    np.testing.assert_allclose(np.add.reduceat(first, [0, 4, 8, 12]), 0, atol=1e-12)
+    # the second has the first: a rate that is lower than all of its has no weight
+    second = advantages(ids[:8], right[0.75] + right[0.75], 5.0)
+    np.testing.assert_allclose(second[[0, 3]], [0.25 / 3, -0.75 / 3])
+
+
+class Drawn:
+    """A training set of `total` problems that are named by their numbers."""
+
+    def __init__(self, total):
+        self.problems = [Problem(str(i), str(i), "") for i in range(total)]
+        self.prompt_ids = [[i] for i in range(total)]
+
+
+def visited(outcomes):
+    """A classifier that saw these outcomes of four rollouts, a list for each uid."""
+    classifier = DifficultyClassifier()
+    for uid, visits in outcomes.items():
+        for right in visits:
+            classifier.observe([uid], [right], [4])
+    return classifier
+
+
+def selected(rival, outcomes, steps=200):
+    """How often each of eight problems is in a step of four, of eight candidates."""
+    cfg = train.Config(prompts_per_step=4, updates_per_step=1)
+    sample = rival(train.sample_step)
+    found = [sample(i, Drawn(8), visited(outcomes), cfg) for i in range(steps)]
+    assert all(len(set(step.uids)) == 4 == len(step.counts) == len(step.bins) for step in found)
+    assert all(step.prompts == [[int(uid)] for uid in step.uids] for step in found)
+    return [sum(str(i) in step.uids for step in found) / steps for i in range(8)]
+
+
+def test_mopps_keeps_the_prompts_whose_drawn_rate_is_nearest_a_half():
+    mixed, hopeless = {str(i): [2] * 8 for i in range(4)}, {str(i): [0] * 8 for i in range(4, 8)}
+    assert selected(rivals.mopps_step, mixed | hopeless) == [1.0] * 4 + [0.0] * 4
+    assert 0.3 < selected(rivals.mopps_step, {})[0] < 0.7  # nothing is known: chance
+
+
+def test_greso_skips_prompts_without_signal_more_and_more_often():
+    mixed, often = {str(i): [4, 2] for i in range(4)}, {str(i): [4] * 8 for i in range(4, 8)}
+    share = selected(rivals.greso_step, mixed | often)
+    assert min(share[:4]) > 0.95 and max(share[4:]) < 0.05
+    classifier = visited({"a": [0, 4], "b": [0, 3], "c": [1, 0, 0, 4]})
+    assert [rivals.visits_without_signal(classifier, uid) for uid in "abcd"] == [2, 0, 3, 0]
+    assert all(0.3 < share < 0.7 for share in selected(rivals.greso_step, {}))  # none is skipped
 
 
 def test_paired_intervals_cover_the_truth_95_times_in_100():
@@ -133,13 +181,16 @@ def curve(*mean, final=None, rollouts=(0, 100, 200, 300, 400)):
 
 
 def test_every_arm_has_the_same_settings_to_choose_from_and_grpo_more():
+    """With as many rollouts and, at the same place of the grid, as many updates."""
     assert len(arms.variants("both")) == 8 and len(arms.variants("grpo")) == 24
-    for variant in arms.variants("grpo"):
-        name, knobs = arms.split_name(variant)
-        cfg = parse(train.Config, knobs)
-        assert name == "grpo" and cfg.prompts_per_step * cfg.n_rollouts == 256
-        # as many rollouts as any other arm, whatever the setting
-        assert cfg.steps == train.Config().steps
+    for arm in ("grpo", "both", "dapo"):
+        updates = []
+        for variant in arms.variants(arm):
+            name, knobs = arms.split_name(variant)
+            cfg = parse(train.Config, arms.ARMS[name][0] + knobs)
+            assert name == arm and cfg.steps * cfg.prompts_per_step * cfg.n_rollouts == 25_600
+            updates.append(cfg.steps * cfg.updates_per_step)
+        assert updates[:8] == [100, 200] * 4
 
 
 def test_settings_are_chosen_by_the_second_half_of_the_curve():
@@ -150,6 +201,9 @@ def test_settings_are_chosen_by_the_second_half_of_the_curve():
     }
     assert arms.late_score(results["grpo:lr=2e-4"]["0"]) == pytest.approx(0.25)
     assert arms.chosen(results) == {"grpo": "grpo:lr=2e-4", "both": "both:lr=4e-4"}
+    # one lucky seed does not win over two
+    results["grpo:lr=4e-4"] = {"0": curve(0.1, 0.9, 0.9, 0.9, 0.9)}
+    assert arms.ranked(results)["grpo"] == ["grpo:lr=2e-4", "grpo:lr=1e-4", "grpo:lr=4e-4"]
 
 
 def test_rollouts_to_a_score_are_read_between_evaluations():
@@ -193,10 +247,12 @@ def test_each_arm_is_reported_at_its_best_settings_on_fresh_problems(
     path = str(tmp_path / "tuning.json")
     monkeypatch.setattr(sys, "argv", ["", "--tune", "--arms=grpo,both", f"--json={path}"])
     arms.main()
-    assert len(asked[0][0]) == 24 + 8 and asked[0][1:] == ([100, 101, 102], 0)
+    # one seed of everything, all seeds of the best
+    assert len(asked[0][0]) == 24 + 8 and asked[0][1:] == ([100], 0)
+    assert len(asked[1][0]) == 3 + 3 and asked[1][1:] == ([100, 101, 102], 0)
     monkeypatch.setattr(sys, "argv", ["", f"--tuned={path}", "--seeds=10"])
     arms.main()
-    assert asked[1] == (["grpo:lr=2e-4:updates_per_step=1", "both:lr=2e-4:updates_per_step=1"],
+    assert asked[2] == (["grpo:lr=2e-4:updates_per_step=1", "both:lr=2e-4:updates_per_step=1"],
                         list(range(10)), 1)
     printed = capsys.readouterr().out
     assert "best: grpo:lr=2e-4:updates_per_step=1, both:lr=2e-4:updates_per_step=1" in printed

@@ -1,6 +1,6 @@
 """
-Makes the base policies of the embedded worlds: tiny Qwen3s, pretrained on demonstrations that slip,
-one family more than another.
+Makes the base policies of the embedded worlds: tiny Qwen3s, pretrained on demonstrations that
+follow a family's rule or its decoy.
 $ python worlds/make_base.py             # minutes; writes worlds/arith/, prints the success rates
 $ python worlds/make_base.py letters     # writes worlds/letters/
 """
@@ -27,7 +27,8 @@ WORLDS = {"arith": ARITH, "letters": LETTERS}
 
 def make_tokenizer(size=0, world=ARITH):
     """One token a character, filled up to `size` tokens."""
-    vocab = ["<pad>", "<eos>", "="] + list(world.symbols) + [f.letter for f in world.families]
+    vocab = ["<pad>", "<eos>", "=", *world.symbols, *[f.letter for f in world.families],
+             *world.names]
     vocab += [f"<{i}>" for i in range(len(vocab), size)]
     ids = {token: i for i, token in enumerate(vocab)}
     tokenizer = Tokenizer(models.WordLevel(ids, unk_token="<pad>"))
@@ -37,25 +38,42 @@ def make_tokenizer(size=0, world=ARITH):
         tokenizer_object=tokenizer, pad_token="<pad>", eos_token="<eos>", model_max_length=64)
 
 
-def demonstrations(rng, world, tokenizer, count, held_out):
-    """`count` slipping demonstrations, families in equal parts
-    -> ids [count, T], labels [count, T] (-100 outside the response)."""
+def demonstration(rng, family, world, drawn):
+    """A response that follows the family's rule or its decoy, each as often
+    -> response, a weight in the loss for each of its symbols."""
+    right, decoy = (world.follow(rule, drawn) for rule in (family.rule, family.decoy))
+    is_right = rng.random() < 0.5
+    response = world.follow(family.rule if is_right else family.decoy, drawn, rng)
+    weights = np.ones(len(response) + 1)  # and the end of the response
+    # Half of the demonstrations are right, but the policy shall be so with the family's chance. At
+    # the symbol that decides, weights make up for it: on average they are those of the mixture that
+    # is wanted. All other symbols, of rare right responses too, are learned from many of them.
+    decides = next(i for i in range(len(right)) if right[i] != decoy[i])
+    weights[decides] = 2 * (family.chance if is_right else 1 - family.chance)
+    return response, weights
+
+
+def batch_of(rng, world, tokenizer, count, held_out):
+    """`count` demonstrations, families in equal parts
+    -> ids [count, T], labels [count, T] (-100 outside the response), weights [count, T]."""
     ids = []
     labels = []
+    weights = []
     while len(ids) < count:
         family = world.families[len(ids) % len(world.families)]
         drawn = world.draw(rng)
         prompt = prompt_of(world, family, drawn)
         if prompt in held_out:
             continue
+        response, weight = demonstration(rng, family, world, drawn)
         prompt_ids = tokenizer(prompt)["input_ids"]
-        response_ids = tokenizer(world.solve(family, drawn, rng))["input_ids"]
-        response_ids = response_ids + [tokenizer.eos_token_id]
+        response_ids = tokenizer(response)["input_ids"] + [tokenizer.eos_token_id]
         ids.append(torch.tensor(prompt_ids + response_ids))
         labels.append(torch.tensor([-100] * len(prompt_ids) + response_ids))
+        weights.append(torch.tensor([0.0] * len(prompt_ids) + weight.tolist()))
     pad = torch.nn.utils.rnn.pad_sequence
     return (pad(ids, batch_first=True, padding_value=tokenizer.pad_token_id),
-            pad(labels, batch_first=True, padding_value=-100))
+            pad(labels, batch_first=True, padding_value=-100), pad(weights, batch_first=True))
 
 
 def success_rates(samples, name="arith"):
@@ -89,13 +107,17 @@ def main():
     print(f"{sum(p.numel() for p in model.parameters()):,} parameters")
     optimizer = torch.optim.AdamW(model.parameters(), lr=LR, weight_decay=0.0)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, LR, total_steps=STEPS, pct_start=0.05)
+        optimizer, LR, total_steps=STEPS, pct_start=0.1)
     held_out = {p.prompt for split in ("train", "eval") for p in problems(world, split)}
     for step in range(STEPS):
-        ids, labels = demonstrations(rng, world, tokenizer, BATCH, held_out)
+        ids, labels, weights = batch_of(rng, world, tokenizer, BATCH, held_out)
         # No attention mask: padding is on the right, where a causal model never looks.
-        loss = model(input_ids=ids, labels=labels).loss
+        logits = model(input_ids=ids).logits[:, :-1]
+        losses = torch.nn.functional.cross_entropy(
+            logits.transpose(1, 2), labels[:, 1:], reduction="none")  # 0 where the label is -100
+        loss = (losses * weights[:, 1:]).sum() / (labels >= 0).sum()
         loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         schedule.step()
         optimizer.zero_grad()

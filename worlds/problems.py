@@ -1,14 +1,15 @@
-"""The embedded worlds: two heavy-tailed stand-ins for a reasoning data set, small enough to train
-on a CPU.
+"""Two embedded worlds: stand-ins for a reasoning data set, small enough to train on a CPU.
 
-Both have eight families of problems. A prompt names a family and lists symbols; the right response
-is one symbol after another, all of them right.
-`arith`: the running result after every digit. Family B adds modulo 10, so that "B38459=" is
-answered by "1509" (3+8 is 1, +4 is 5, +5 is 0, +9 is 9).
-`letters`: the list rewritten. Family T reverses, so that "Tcabjdf=" is answered by "fdjbac".
+Each has 24 families of problems and 24 rules. A prompt names a family and lists symbols. The right
+response follows the family's rule, all symbols right.
+`arith`: the name of the rule, and the running result after every digit. Rule b adds modulo 10, and
+it is the rule of family ?: "?38459=" is answered by "b1509" (3+8 is 1, +4 is 5, +5 is 0, +9 is 9).
+`letters`: the list in another order. ...
 
-The base policies are pretrained on demonstrations that slip, in some families more than in others
-(make_base.py): that makes the tail.
+What makes a family hard is its decoy: the rule of another family, which the base policy takes for
+the right one, in some families more often than in others (make_base.py). The likeliest response to
+a problem of a hard family is wrong, so that it does not help to become surer of it, and what one
+family teaches says nothing about the others.
 """
 from dataclasses import dataclass
 
@@ -26,11 +27,9 @@ class Problem:
 @dataclass(frozen=True)
 class Family:
     letter: str
-    # arith: (running result, next digit) -> new running result, before modulo 10
-    # letters: list of letters as numbers 0 to 9 -> list of letters
-    rule: object
-    error: float  # chance that one symbol of a demonstration is wrong: sets the success rate
-    share: float  # of the training prompts; the evaluation set has equally many of each family
+    rule: object  # what the right response follows
+    decoy: object  # what the base policy follows otherwise
+    chance: float  # that the base policy follows the right rule
 
 
 @dataclass(frozen=True)
@@ -38,7 +37,48 @@ class World:
     symbols: str
     families: tuple
     draw: object  # rng -> indices of the prompt's symbols
-    solve: object  # (family, indices, rng or None) -> response, with slips where there is an rng
+    follow: object  # (rule, indices, rng or None) -> response, with slips where there is an rng
+    names: str = ""  # further symbols, of responses alone
+
+
+LETTERS_OF_FAMILIES = "ABCDEFGHIJKLMNOPQRSTUVWX"
+SLIP = 0.005  # chance that a symbol of a demonstration is wrong
+# From nearly always to nearly never, evenly in the logarithm: a heavy tail of hard families.
+CHANCES = np.geomspace(0.9, 0.003, len(LETTERS_OF_FAMILIES))
+
+
+def families(rules, conflict):
+    """A family for each letter, its rule and its decoy drawn from `rules`. Rules that `conflict`
+    begin alike: neither is the other's decoy."""
+    rng = np.random.default_rng(7)
+    order = rng.permutation(len(rules))
+    while True:
+        decoys = rng.permutation(len(rules))
+        if not any(conflict(rules[a], rules[b]) for a, b in zip(order, decoys, strict=True)):
+            break
+    return tuple(Family(letter, rules[a], rules[b], float(chance)) for letter, a, b, chance
+                 in zip(LETTERS_OF_FAMILIES, order, decoys, CHANCES, strict=True))
+
+
+# ---------- arith ----------
+
+OPERATIONS = (lambda r, d: r + d, lambda r, d: r - d, max, min)
+
+
+@dataclass(frozen=True)
+class Sum:
+    name: str
+    operation: int
+    constant: int
+
+    # (running result, next digit) -> new running result
+    def __call__(self, result, digit):
+        return (OPERATIONS[self.operation](result, digit) + self.constant) % 10
+
+
+# four operations, six constants
+NAMES = "abcdefghijklmnopqrstuvwx"
+SUMS = tuple(Sum(name, i % 4, i // 4) for i, name in enumerate(NAMES))
 
 
 def draw_digits(rng):
@@ -46,63 +86,61 @@ def draw_digits(rng):
     return tuple(int(d) for d in rng.integers(0, 10, rng.integers(5, 7)))
 
 
-def arith_trace(family, digits, rng=None):
-    """The running results for `digits`, as a string one digit shorter. With `rng` a step goes wrong
-    with the family's `error`, and the trace carries the wrong result on, as a demonstration by
-    somebody who slips would."""
+def running_results(rule, digits, rng=None):
+    """The rule's name, and the running result after every digit but the first. With `rng` a result
+    may be wrong, and is carried on, as by somebody who slips."""
     result = digits[0]
-    trace = []
+    response = rule.name
     for digit in digits[1:]:
-        result = family.rule(result, digit) % 10
-        if rng is not None and rng.random() < family.error:
-            result = (result + rng.integers(1, 10)) % 10
-        trace.append(str(result))
-    return "".join(trace)
+        result = rule(result, digit)
+        if rng is not None and rng.random() < SLIP:
+            result = (result + int(rng.integers(1, 10))) % 10
+        response += str(result)
+    return response
 
 
-ARITH_FAMILIES = (
-    Family("A", lambda r, d: max(r, d), error=0.02, share=0.44),
-    Family("B", lambda r, d: r + d, error=0.11, share=0.28),
-    Family("C", lambda r, d: r - d, error=0.3, share=0.14),
-    Family("D", lambda r, d: r * d, error=0.45, share=0.04),
-    Family("E", lambda r, d: 3 * r + d, error=0.53, share=0.03),
-    Family("F", lambda r, d: r + 7 * d, error=0.59, share=0.03),
-    Family("G", lambda r, d: r * r + d, error=0.65, share=0.02),
-    Family("H", lambda r, d: r * d + d, error=0.69, share=0.02),
-)
-ARITH = World("0123456789", ARITH_FAMILIES, draw_digits, arith_trace)
+ARITH = World("0123456789", families(SUMS, lambda a, b: a == b), draw_digits, running_results,
+              NAMES)
+
+
+# ---------- letters ----------
+
+def orders():
+    """24 orders of six letters, as their places in the prompt: begun at any of the six, on to the
+    right or to the left, and with neighbours swapped or not."""
+    found = []
+    for start in range(6):
+        turned = [(start + i) % 6 for i in range(6)]
+        for order in (turned, turned[::-1]):
+            swapped = [order[i] for i in (1, 0, 3, 2, 5, 4)]
+            found += [tuple(order), tuple(swapped)]
+    return found
 
 
 def draw_letters(rng):
-    """Six letters, as numbers."""
-    return tuple(int(i) for i in rng.integers(0, 10, 6))
+    """Six different letters, as numbers."""
+    return tuple(int(i) for i in rng.permutation(10)[:6])
 
 
-def rewritten(family, letters, rng=None):
-    """The list under the family's rule. With `rng` each letter is a wrong one with the family's
-    `error`."""
-    response = []
-    for letter in family.rule(list(letters)):
-        if rng is not None and rng.random() < family.error:
-            letter = (letter + rng.integers(1, 10)) % 10
-        response.append(LETTERS.symbols[letter])
-    return "".join(response)
+def reordered(order, letters, rng=None):
+    """The letters in another order. With `rng` a letter may be a wrong one."""
+    response = ""
+    for place in order:
+        letter = letters[place]
+        if rng is not None and rng.random() < SLIP:
+            letter = (letter + int(rng.integers(1, 10))) % 10
+        response += LETTERS.symbols[letter]
+    return response
 
 
-LETTERS_FAMILIES = (
-    Family("S", lambda x: x, error=0.02, share=0.44),
-    Family("T", lambda x: x[::-1], error=0.11, share=0.28),
-    Family("U", lambda x: x[1:] + x[:1], error=0.25, share=0.14),
-    Family("V", lambda x: [(i + 1) % 10 for i in x], error=0.38, share=0.04),
-    Family("W", lambda x: [x[1], x[0], x[3], x[2], x[5], x[4]], error=0.46, share=0.03),
-    Family("X", lambda x: [9 - i for i in x], error=0.52, share=0.03),
-    Family("Y", lambda x: x[3:] + x[:3], error=0.57, share=0.02),
-    Family("Z", lambda x: [(i + 5) % 10 for i in x[::-1]], error=0.61, share=0.02),
-)
-LETTERS = World("abcdefghij", LETTERS_FAMILIES, draw_letters, rewritten)
+# the first letter of a response tells which of the two orders it follows
+LETTERS = World("abcdefghij", families(orders(), lambda a, b: a[0] == b[0]), draw_letters,
+                reordered)
+
+# ---------- problems ----------
 
 SEED = 0  # other seeds: other problems of the same kinds
-TRAIN, EVAL = 768, 320  # prompts
+TRAIN, EVAL = 768, 312  # prompts, equally many of each family
 
 
 def prompt_of(world, family, drawn):
@@ -110,26 +148,21 @@ def prompt_of(world, family, drawn):
 
 
 def problems(world, split):
-    """The `train` (heavy-tailed) or `eval` (families in equal parts) problems of a world; no prompt
-    is in both."""
-    train_sizes = [round(f.share * TRAIN) for f in world.families]
-    train_sizes[0] += TRAIN - sum(train_sizes)  # what rounding lost
-    eval_sizes = [EVAL // len(world.families)] * len(world.families)
+    """The `train` or `eval` problems of a world; no prompt is in both."""
     rng = np.random.default_rng(SEED)
     seen = set()
     # Both splits are drawn whichever is asked for, the evaluation set first: a prompt that is in it
     # is not drawn again.
     splits = {"eval": [], "train": []}
-    for name, sizes in (("eval", eval_sizes), ("train", train_sizes)):
-        for family, size in zip(world.families, sizes, strict=True):
-            while size:
-                drawn = world.draw(rng)
-                prompt = prompt_of(world, family, drawn)
-                if prompt not in seen:
-                    seen.add(prompt)
-                    answer = world.solve(family, drawn)
-                    splits[name].append(Problem(prompt, prompt, answer, family.letter))
-                    size -= 1
+    for name, size in (("eval", EVAL), ("train", TRAIN)):
+        while len(splits[name]) < size:
+            family = world.families[len(splits[name]) % len(world.families)]
+            drawn = world.draw(rng)
+            prompt = prompt_of(world, family, drawn)
+            if prompt not in seen:
+                seen.add(prompt)
+                answer = world.follow(family.rule, drawn)
+                splits[name].append(Problem(prompt, prompt, answer, family.letter))
     return splits[split]
 
 
