@@ -3,6 +3,7 @@ The figures of the report, from what bench/arms.py --json=... wrote.
 $ python bench/figures.py curves bench/results/arith.json             # writes arith.png beside it
 $ python bench/figures.py curves bench/results/arith.json grpo both   # the same of two arms
 $ python bench/figures.py gains bench/results/arith.json bench/results/letters.json --out=gains.png
+$ python bench/figures.py sweep bench/results/tuning/arith.json     # of bench/arms.py --tune
 """
 import argparse
 import json
@@ -12,7 +13,7 @@ import sys
 import numpy as np
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-from bench.arms import ARMS, gain, half_width
+from bench.arms import ARMS, chosen, gain, half_width, late_score, split_name
 from configurator import UsageError, refuse
 from plot import WIDTH, pyplot
 
@@ -22,8 +23,13 @@ CURVES = {  # key in a result's curves -> title and axis of its panel
     "worst": ("worst family, mean@8", "share right"),
 }
 
+PUBLIC = {"grpo": "GRPO", "prompt_gdro": "Prompt-GDRO", "rollout_gdro": "Rollout-GDRO"}
 
-PUBLIC = {"grpo": "GRPO", "prompt_error": "Prompt-GDRO", "rollout_price_pass": "Rollout-GDRO"}
+
+def public(arm):
+    """An arm's name for readers, without the settings it was tuned to."""
+    name, _ = split_name(arm)
+    return PUBLIC.get(name, name)
 
 
 def arm_curves(plt, report, arms):
@@ -35,7 +41,7 @@ def arm_curves(plt, report, arms):
             rollouts = np.array(runs[0]["rollouts"]) / 1000  # the same in every run
             curves = np.array([run["curve"][key] for run in runs])  # [seeds, evaluations]
             mean, half = curves.mean(axis=0), half_width(curves)
-            [line] = axis.plot(rollouts, mean, marker=".", label=PUBLIC.get(arm, arm))
+            [line] = axis.plot(rollouts, mean, marker=".", label=public(arm))
             color = line.get_color()
             axis.fill_between(
                 rollouts, mean - half, mean + half, color=color, alpha=0.15, linewidth=0
@@ -48,13 +54,15 @@ def arm_curves(plt, report, arms):
 
 
 def arm_gains(plt, reports, baseline="grpo"):
-    """What every arm gains over the baseline in pass@8, one panel a world.
+    """What every arm gains over the baseline in mean@8, one panel a world.
 
     Gains are relative and paired by seed, with 95 % intervals. The first world orders the arms."""
-    gains = []  # of each report: arm -> gain, and its interval
+    gains = []  # of each report: name of the arm -> gain, and its interval
     for report in reports:
-        others = [arm for arm in report["results"] if arm != baseline]
-        gains.append({arm: gain(report["results"], arm, baseline, "pass@8") for arm in others})
+        results = report["results"]
+        variant = {split_name(arm)[0]: arm for arm in results}  # a tuned arm carries its settings
+        gains.append({name: gain(results, arm, variant[baseline], "mean@8")
+                      for name, arm in variant.items() if name != baseline})
     arms = sorted(gains[0], key=lambda arm: gains[0][arm][0])
     size = (WIDTH, 0.8 + 0.17 * len(arms))
     figure, axes = plt.subplots(1, len(reports), figsize=size, sharey=True, squeeze=False)
@@ -70,8 +78,8 @@ def arm_gains(plt, reports, baseline="grpo"):
             axis.plot(middle, y, color + marker, label=label)
         axis.axvline(0, color="#888888", linewidth=0.8)
         axis.grid(axis="x", color="#dddddd", linewidth=0.5)
-        axis.set(title=report["world"], yticks=range(len(arms)), yticklabels=arms)
-        axis.set_xlabel(f"pass@8 relative to {baseline}, % (95 % interval)")
+        axis.set(title=report["world"], yticks=range(len(arms)), yticklabels=map(public, arms))
+        axis.set_xlabel(f"mean@8 relative to {public(baseline)}, % (95 % interval)")
         axis.set_ylim(-0.6, len(arms) - 0.4)
     points, labels = axes[0, 0].get_legend_handles_labels()
     point_of = dict(zip(labels, points, strict=True))  # one of each label, for all its arms
@@ -79,9 +87,62 @@ def arm_gains(plt, reports, baseline="grpo"):
     return figure
 
 
+def arm_sweep(plt, report):
+    """The score that settings are chosen by against the learning rate, a panel an arm: a line for
+    each other setting, and a ring around the chosen one."""
+    results = report["results"]
+    best = chosen(results)
+    columns = 5
+    rows = -(-len(best) // columns)
+    figure, axes = plt.subplots(rows, columns, figsize=(WIDTH, 1.6 * rows), sharex=True,
+                                sharey=True, squeeze=False)
+    lines = {}  # settings without the rate -> handle of its line
+    for axis, (name, variant) in zip(axes.flat, best.items(), strict=False):
+        curves = {}
+        for arm, by_seed in results.items():
+            if split_name(arm)[0] == name:
+                _, rate, *others = arm.split(":")
+                score = np.mean([late_score(result) for result in by_seed.values()])
+                point = (float(rate.removeprefix("lr=")), score)
+                curves.setdefault(settings_of(name, others), []).append(point)
+                if arm == variant:
+                    axis.plot(*point, "o", markersize=9, color="#444444", fillstyle="none")
+        for settings, points in curves.items():
+            color = f"C{list(SETTINGS).index(settings)}"
+            [lines[settings]] = axis.plot(*zip(*sorted(points), strict=True), ".-", color=color)
+        axis.set_title(public(name), fontsize=8)
+        axis.set_xscale("log")
+    for axis in axes.flat[len(best) :]:
+        axis.axis("off")
+    figure.legend([lines[s] for s in lines], [SETTINGS[s] for s in lines], ncols=len(lines),
+                  loc="lower center", bbox_to_anchor=(0.5, -0.06))
+    figure.supxlabel("learning rate", fontsize=8)
+    figure.supylabel("mean@8, second half", fontsize=8)
+    return figure
+
+
+SETTINGS = {  # of the grid besides the rate -> label
+    ("1",): "1 update a step",
+    ("2",): "2 updates a step",
+    ("1", "kl"): "1 update, no KL term",
+    ("2", "kl"): "2 updates, no KL term",
+    ("1", "wide"): "1 update, 32 x 8 rollouts",
+    ("2", "wide"): "2 updates, 32 x 8 rollouts",
+}
+
+
+def settings_of(name, knobs):
+    """Knobs of a variant behind its rate -> key of SETTINGS."""
+    values = dict(knob.split("=") for knob in knobs)
+    # a step of dapo's is two of the others' in rollouts and updates
+    updates = int(values["updates_per_step"]) // (2 if name == "dapo" else 1)
+    more = ("kl",) if "kl_coef" in values else ("wide",) if "n_rollouts" in values else ()
+    return (str(updates), *more)
+
+
 def arm_is_rival(arm):
     """Whether the arm replaces parts of train.py, with those of another paper or by a diff."""
-    _, replaced = ARMS.get(arm, ([], True))  # an ablation
+    _, replaced = ARMS.get(split_name(arm)[0], ([], True))  # an ablation
     return bool(replaced)
 
 
@@ -96,10 +157,17 @@ def read_report(path):
 def draw_arms(path, arms, out):
     """Write the curves of some arms of a report, or of all if none are named -> path."""
     report = read_report(path)
+    known = {split_name(arm)[0]: arm for arm in report["results"]}
     for arm in arms:
-        if arm not in report["results"]:
-            raise UsageError(f"{path} has no arm {arm}; it has {', '.join(report['results'])}")
-    arm_curves(pyplot(), report, arms or list(report["results"])).savefig(out)
+        if arm not in known:
+            raise UsageError(f"{path} has no arm {arm}; it has {', '.join(known)}")
+    arm_curves(pyplot(), report, [known[arm] for arm in arms or known]).savefig(out)
+    return out
+
+
+def draw_sweep(path, out):
+    """Write the score of every setting that was tried -> path."""
+    arm_sweep(pyplot(), read_report(path)).savefig(out, bbox_inches="tight")
     return out
 
 
@@ -121,13 +189,19 @@ def main():
     gains = figures.add_parser("gains", help="gains over GRPO, world by world")
     gains.add_argument("reports", nargs="+", help="files that bench/arms.py --json=... wrote")
     gains.add_argument("--out", default="gains.png", help="the image")
+    sweep = figures.add_parser("sweep", help="score against learning rate, arm by arm")
+    sweep.add_argument("report", help="a file that bench/arms.py --tune --json=... wrote")
+    sweep.add_argument("--out", help="the image; the report's name with .png")
     args = parser.parse_args()
     try:
-        if args.figure == "curves":
-            out = args.out or args.report.removesuffix(".json") + ".png"
-            print(draw_arms(args.report, args.arms, out))
-        else:
+        if args.figure == "gains":
             print(draw_gains(args.reports, args.out))
+            return
+        out = args.out or args.report.removesuffix(".json") + ".png"
+        if args.figure == "sweep":
+            print(draw_sweep(args.report, out))
+        else:
+            print(draw_arms(args.report, args.arms, out))
     except UsageError as error:
         refuse(error)
 
