@@ -2,9 +2,9 @@
 
 Each has 24 families of problems and 24 rules. A prompt names a family and lists symbols. The right
 response follows the family's rule, all symbols right.
-`arith`: the name of the rule, and the running result after every digit. Rule b adds modulo 10, and
-it is the rule of family ?: "?38459=" is answered by "b1509" (3+8 is 1, +4 is 5, +5 is 0, +9 is 9).
-`letters`: the list in another order. ...
+`arith`: the name of the rule, and the running result after every digit. The rule of family H is a,
+which adds modulo 10: "H38459=" is answered by "a1509" (3+8 is 1, +4 is 5, +5 is 0, +9 is 9).
+`letters`: the list in another order. Family U reverses: "Ucabjdf=" is answered by "fdjbac".
 
 What makes a family hard is its decoy: the rule of another family, which the base policy takes for
 the right one, in some families more often than in others (make_base.py). The likeliest response to
