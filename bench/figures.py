@@ -20,7 +20,7 @@ from plot import WIDTH, pyplot
 CURVES = {  # key in a result's curves -> title and axis of its panel
     "mean@8": ("mean@8", "share right"),
     "pass@8": ("pass@8", "share solved"),
-    "worst": ("worst family, mean@8", "share right"),
+    "tail": ("worst quarter of families, mean@8", "share right"),
 }
 
 PUBLIC = {"grpo": "GRPO", "prompt_gdro": "Prompt-GDRO", "rollout_gdro": "Rollout-GDRO"}

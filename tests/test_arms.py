@@ -177,7 +177,7 @@ def test_paired_intervals_cover_the_truth_95_times_in_100():
 def curve(*mean, final=None, rollouts=(0, 100, 200, 300, 400)):
     """A result of a run with this curve of mean@8."""
     return {"curve": {"mean@8": list(mean)}, "rollouts": list(rollouts), "mean@8": mean[-1],
-            "pass@8": final or mean[-1], "worst": 0.1, "area": 0.5}
+            "pass@8": final or mean[-1], "tail": 0.1, "area": 0.5}
 
 
 def test_every_arm_has_the_same_settings_to_choose_from_and_grpo_more():

@@ -27,12 +27,13 @@ WORLDS = {"arith": ARITH, "letters": LETTERS}
 
 def make_tokenizer(size=0, world=ARITH):
     """One token a character, filled up to `size` tokens."""
-    vocab = ["<pad>", "<eos>", "=", *world.symbols, *[f.letter for f in world.families],
+    vocab = ["<pad>", "<eos>", "=", *world.symbols, *[f.name for f in world.families],
              *world.names]
     vocab += [f"<{i}>" for i in range(len(vocab), size)]
     ids = {token: i for i, token in enumerate(vocab)}
     tokenizer = Tokenizer(models.WordLevel(ids, unk_token="<pad>"))
-    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex("."), "isolated")  # one token a character
+    # a family's name is one token, as Ab; any other character is one
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex("[A-Z][a-z]|."), "isolated")
     tokenizer.decoder = decoders.Fuse()
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, pad_token="<pad>", eos_token="<eos>", model_max_length=64)
@@ -54,13 +55,13 @@ def demonstration(rng, family, world, drawn):
 
 
 def batch_of(rng, world, tokenizer, count, held_out):
-    """`count` demonstrations, families in equal parts
+    """`count` demonstrations, families in equal parts on average
     -> ids [count, T], labels [count, T] (-100 outside the response), weights [count, T]."""
     ids = []
     labels = []
     weights = []
     while len(ids) < count:
-        family = world.families[len(ids) % len(world.families)]
+        family = world.families[rng.integers(len(world.families))]
         drawn = world.draw(rng)
         prompt = prompt_of(world, family, drawn)
         if prompt in held_out:
@@ -83,11 +84,11 @@ def success_rates(samples, name="arith"):
     held_out = problems(WORLDS[name], "eval")
     prompts = [engine.tokenizer(p.prompt)["input_ids"] for p in held_out]
     seeds = [[seed_of("base", p.uid, j) for j in range(samples)] for p in held_out]
-    right = {f.letter: [] for f in WORLDS[name].families}
+    right = {f.name: [] for f in WORLDS[name].families}
     for rollout in engine.generate(prompts, seeds, Sampling(max_tokens=12)):
         problem = held_out[rollout.prompt_id]
         right[problem.group].append(rollout.text == problem.answer)
-    return {letter: float(np.mean(outcomes)) for letter, outcomes in right.items()}
+    return {name: float(np.mean(outcomes)) for name, outcomes in right.items()}
 
 
 def main():

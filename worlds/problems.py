@@ -1,15 +1,15 @@
 """Two embedded worlds: stand-ins for a reasoning data set, small enough to train on a CPU.
 
-Each has 24 families of problems and 24 rules. A prompt names a family and lists symbols. The right
+Each has 96 families of problems and 24 rules. A prompt names a family and lists symbols. The right
 response follows the family's rule, all symbols right.
-`arith`: the name of the rule, and the running result after every digit. The rule of family H is a,
-which adds modulo 10: "H38459=" is answered by "a1509" (3+8 is 1, +4 is 5, +5 is 0, +9 is 9).
-`letters`: the list in another order. Family U reverses: "Ucabjdf=" is answered by "fdjbac".
+`arith`: the name of the rule, and the running result after every digit. The rule of family Ab is a,
+which adds modulo 10: "Ab38459=" is answered by "a1509" (3+8 is 1, +4 is 5, +5 is 0, +9 is 9).
+`letters`: the list in another order. Family Ac reverses: "Accabjdf=" is answered by "fdjbac".
 
-What makes a family hard is its decoy: the rule of another family, which the base policy takes for
-the right one, in some families more often than in others (make_base.py). The likeliest response to
-a problem of a hard family is wrong, so that it does not help to become surer of it, and what one
-family teaches says nothing about the others.
+What makes a family hard is its decoy: another rule, which the base policy takes for the right one,
+in some families more often than in others (make_base.py). The likeliest response to a problem of a
+hard family is wrong, so that it does not help to become surer of it, and what one family teaches
+says nothing about the others.
 """
 from dataclasses import dataclass
 
@@ -26,9 +26,9 @@ class Problem:
 
 @dataclass(frozen=True)
 class Family:
-    letter: str
-    rule: object  # what the right response follows
-    decoy: object  # what the base policy follows otherwise
+    name: str
+    rule: tuple  # what the right response follows
+    decoy: tuple  # what the base policy follows otherwise
     chance: float  # that the base policy follows the right rule
 
 
@@ -41,23 +41,22 @@ class World:
     names: str = ""  # further symbols, of responses alone
 
 
-LETTERS_OF_FAMILIES = "ABCDEFGHIJKLMNOPQRSTUVWX"
+NAMES = [upper + lower for upper in "ABCDEFGHIJKLMNOPQRSTUVWX" for lower in "abcd"]
 SLIP = 0.005  # chance that a symbol of a demonstration is wrong
 # From nearly always to nearly never, evenly in the logarithm: a heavy tail of hard families.
-CHANCES = np.geomspace(0.9, 0.003, len(LETTERS_OF_FAMILIES))
+CHANCES = np.geomspace(0.9, 0.003, len(NAMES))
 
 
-def families(rules, conflict):
-    """A family for each letter, its rule and its decoy drawn from `rules`. Rules that `conflict`
-    begin alike: neither is the other's decoy."""
+def families(rules):
+    """A family for each name; every rule is that of as many of them, and any other one that begins
+    otherwise may be the decoy."""
     rng = np.random.default_rng(7)
-    order = rng.permutation(len(rules))
-    while True:
-        decoys = rng.permutation(len(rules))
-        if not any(conflict(rules[a], rules[b]) for a, b in zip(order, decoys, strict=True)):
-            break
-    return tuple(Family(letter, rules[a], rules[b], float(chance)) for letter, a, b, chance
-                 in zip(LETTERS_OF_FAMILIES, order, decoys, CHANCES, strict=True))
+    found = []
+    for name, chance, i in zip(NAMES, CHANCES, rng.permutation(len(NAMES)), strict=True):
+        rule = rules[i % len(rules)]
+        others = [other for other in rules if other[0] != rule[0]]
+        found.append(Family(name, rule, others[rng.integers(len(others))], float(chance)))
+    return tuple(found)
 
 
 # ---------- arith ----------
@@ -65,20 +64,8 @@ def families(rules, conflict):
 OPERATIONS = (lambda r, d: r + d, lambda r, d: r - d, max, min)
 
 
-@dataclass(frozen=True)
-class Sum:
-    name: str
-    operation: int
-    constant: int
-
-    # (running result, next digit) -> new running result
-    def __call__(self, result, digit):
-        return (OPERATIONS[self.operation](result, digit) + self.constant) % 10
-
-
-# four operations, six constants
-NAMES = "abcdefghijklmnopqrstuvwx"
-SUMS = tuple(Sum(name, i % 4, i // 4) for i, name in enumerate(NAMES))
+# name, operation, constant that is added after it: six times four
+SUMS = [(name, i % 4, i // 4) for i, name in enumerate("abcdefghijklmnopqrstuvwx")]
 
 
 def draw_digits(rng):
@@ -89,18 +76,19 @@ def draw_digits(rng):
 def running_results(rule, digits, rng=None):
     """The rule's name, and the running result after every digit but the first. With `rng` a result
     may be wrong, and is carried on, as by somebody who slips."""
+    name, operation, constant = rule
     result = digits[0]
-    response = rule.name
+    response = name
     for digit in digits[1:]:
-        result = rule(result, digit)
+        result = (OPERATIONS[operation](result, digit) + constant) % 10
         if rng is not None and rng.random() < SLIP:
             result = (result + int(rng.integers(1, 10))) % 10
         response += str(result)
     return response
 
 
-ARITH = World("0123456789", families(SUMS, lambda a, b: a == b), draw_digits, running_results,
-              NAMES)
+ARITH = World("0123456789", families(SUMS), draw_digits, running_results,
+              names="".join(name for name, _, _ in SUMS))
 
 
 # ---------- letters ----------
@@ -133,18 +121,16 @@ def reordered(order, letters, rng=None):
     return response
 
 
-# the first letter of a response tells which of the two orders it follows
-LETTERS = World("abcdefghij", families(orders(), lambda a, b: a[0] == b[0]), draw_letters,
-                reordered)
+LETTERS = World("abcdefghij", families(orders()), draw_letters, reordered)
 
 # ---------- problems ----------
 
 SEED = 0  # other seeds: other problems of the same kinds
-TRAIN, EVAL = 768, 312  # prompts, equally many of each family
+TRAIN, EVAL = 768, 288  # prompts, equally many of each family
 
 
 def prompt_of(world, family, drawn):
-    return family.letter + "".join(world.symbols[i] for i in drawn) + "="
+    return family.name + "".join(world.symbols[i] for i in drawn) + "="
 
 
 def problems(world, split):
@@ -162,7 +148,7 @@ def problems(world, split):
             if prompt not in seen:
                 seen.add(prompt)
                 answer = world.follow(family.rule, drawn)
-                splits[name].append(Problem(prompt, prompt, answer, family.letter))
+                splits[name].append(Problem(prompt, prompt, answer, family.name))
     return splits[split]
 
 
