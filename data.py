@@ -1,7 +1,8 @@
 """Problem sets: a list of `Problem`, each with an id that stays the same from run to run.
 
-`arith` and `letters` are embedded (worlds/problems.py). Other names: the benchmarks of `HUB`, any
-Hugging Face data set as owner/name, and paths of .jsonl, .parquet or .csv files. Keys may follow:
+`arith`, `letters`, `chains` and `orders` are embedded (worlds/). Other names: the benchmarks of
+`HUB`, any Hugging Face data set as owner/name, and paths of .jsonl, .parquet or .csv files. Keys
+may follow:
 name:config=main:split=test:revision=<commit>:prompt=question:answer=final_answer:group=level:id=key
 """
 import csv
@@ -16,9 +17,10 @@ import numpy as np
 
 from configurator import UsageError
 from worlds.problems import Problem, arith, letters
+from worlds.skills import chains, orders
 
 # name -> loader of a split ("train" or "eval"); add your own here
-DATASETS = {"arith": arith, "letters": letters}
+DATASETS = {"arith": arith, "letters": letters, "chains": chains, "orders": orders}
 
 
 # ---------- benchmarks and training sets of the Hugging Face hub ----------

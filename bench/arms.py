@@ -56,6 +56,8 @@ ARMS = {
 WORLDS = {  # name -> arguments of train.py
     "arith": [],
     "letters": ["--dataset=letters", "--eval_sets=letters", "--model=worlds/letters"],
+    "chains": ["--dataset=chains", "--eval_sets=chains", "--model=worlds/chains"],
+    "orders": ["--dataset=orders", "--eval_sets=orders", "--model=worlds/orders"],
 }
 # What --tune tries with every arm, and with GRPO besides: no arm has more.
 LR = ("5e-5", "1e-4", "2e-4", "4e-4")

@@ -5,7 +5,6 @@ import json
 import os
 from types import SimpleNamespace
 
-import numpy as np
 import pyarrow
 import pyarrow.parquet
 import pytest
@@ -24,13 +23,11 @@ from reward import Grader
 from worlds.problems import (
     ARITH,
     LETTERS,
-    SUMS,
     Problem,
     arith,
+    arith_trace,
     letters,
-    orders,
-    reordered,
-    running_results,
+    rewritten,
 )
 
 
@@ -50,51 +47,26 @@ def write_parquet(path, rows):
 # ---------- the embedded world ----------
 
 
-def test_responses_name_the_rule_and_give_the_running_results():
-    by_name = {rule.name: rule for rule in SUMS}
-    assert running_results(by_name["a"], (3, 8, 4, 5, 9)) == "a1509"  # adds
-    assert running_results(by_name["b"], (3, 8, 4, 5, 9)) == "b5167"  # subtracts
-    assert running_results(by_name["c"], (3, 1, 7, 2)) == "c377"  # the larger one
-    assert running_results(by_name["h"], (3, 1, 7, 2)) == "h233"  # the smaller one, plus 1
+def test_traces_are_the_running_results():
+    by_letter = {f.letter: f for f in ARITH.families}
+    assert arith_trace(by_letter["A"], (3, 1, 7, 2)) == "377"
+    assert arith_trace(by_letter["B"], (3, 8, 4, 5)) == "150"
+    assert arith_trace(by_letter["C"], (3, 8, 4, 5)) == "516"
+    assert arith_trace(by_letter["G"], (3, 1, 1)) == "01"
 
 
-def test_letters_are_reordered():
+def test_letters_are_rewritten():
     drawn = ["abcdefghij".index(c) for c in "cabjdf"]
-    found = {reordered(order, drawn) for order in orders()}
-    assert len(found) == 24
-    assert {"cabjdf", "fdjbac", "abjdfc", "acjbfd"} <= found  # as it is, reversed, turned, swapped
-
-
-@pytest.mark.parametrize("world", [ARITH, LETTERS])
-def test_a_decoy_is_another_familys_rule_and_shows_at_the_first_symbol(world):
-    assert len({f.letter for f in world.families}) == len(world.families) == 24
-    rules = {f.rule for f in world.families}
-    assert len(rules) == 24 and {f.decoy for f in world.families} == rules
-    rng = np.random.default_rng(0)
-    for family in world.families:
-        drawn = world.draw(rng)
-        right, decoy = (world.follow(rule, drawn) for rule in (family.rule, family.decoy))
-        assert right[0] != decoy[0] and len(right) == len(decoy)
-
-
-@pytest.mark.parametrize("world", [ARITH, LETTERS])
-def test_demonstrations_are_right_with_the_familys_chance_where_it_is_decided(world):
-    """Each rule has half of them; weighted, the mixture is the one that is wanted."""
-    from worlds.make_base import demonstration
-
-    rng = np.random.default_rng(0)
-    for family in (world.families[0], world.families[-1]):
-        weight, count = {True: 0.0, False: 0.0}, {True: 0, False: 0}
-        for _ in range(2000):
-            drawn = world.draw(rng)
-            response, weights = demonstration(rng, family, world, drawn)
-            follows = response[0] == world.follow(family.rule, drawn)[0]
-            weight[follows] += weights[0]
-            count[follows] += 1
-            assert len(weights) == len(response) + 1 and (weights[1:] == 1).all()
-        assert weight[True] / 2000 == pytest.approx(family.chance, rel=0.1, abs=0.002)
-        assert weight[True] + weight[False] == pytest.approx(2000, rel=0.1)
-        assert min(count.values()) > 850
+    assert {f.letter: rewritten(f, drawn) for f in LETTERS.families} == {
+        "S": "cabjdf",
+        "T": "fdjbac",
+        "U": "abjdfc",
+        "V": "dbcaeg",
+        "W": "acjbfd",
+        "X": "hjiage",
+        "Y": "jdfcab",
+        "Z": "aiegfh",
+    }
 
 
 @pytest.mark.parametrize("world", [arith, letters])
@@ -108,25 +80,33 @@ def test_no_prompt_is_in_both_splits_and_each_split_is_always_the_same(world, mo
     assert len(uids & {p.uid for p in world("train")}) < len(train) / 100
 
 
-@pytest.mark.parametrize("world", [arith, letters])
-def test_families_are_in_equal_parts(world):
-    for split, size in (("train", 768), ("eval", 312)):
-        groups = [p.group for p in world(split)]
-        assert {groups.count(group) for group in groups} == {size // 24}
+@pytest.mark.parametrize(
+    "world, families",
+    [(arith, ARITH.families), (letters, LETTERS.families)],
+)
+def test_training_is_heavy_tailed_and_evaluation_even(world, families):
+    counts = {}
+    for split in ("train", "eval"):
+        group_of_each = [p.group for p in world(split)]
+        counts[split] = [group_of_each.count(f.letter) for f in families]
+    assert counts["train"] == sorted(counts["train"], reverse=True)
+    assert counts["train"][0] > 10 * counts["train"][-1] > 0
+    assert len(set(counts["eval"])) == 1
 
 
 @pytest.mark.parametrize("name", ["arith", "letters"])
 def test_the_shipped_base_policies_have_the_success_rates_they_say(name):
-    """And they spread evenly in the logarithm, from nearly always to nearly never."""
+    """And they spread: an easy family, a hopeless one, nothing missing between."""
     from worlds.make_base import success_rates
 
     with open(f"worlds/{name}/success_rates.json") as file:
         stated = json.load(file)["success_rates"]
     for letter, rate in success_rates(32, name).items():
-        four_sigma = 4 * (stated[letter] / 416) ** 0.5  # of 416 responses a family
+        four_sigma = 4 * (stated[letter] / 1280) ** 0.5  # of 1,280 responses a family
         assert rate == pytest.approx(stated[letter], abs=four_sigma)
-    for family in ARITH.families:
-        assert 0.3 < stated[family.letter] / family.chance < 1.3
+    rates = sorted(stated.values(), reverse=True)
+    assert rates[0] > 0.85
+    assert 0.001 < rates[-1] < 0.004
     assert os.path.getsize(f"worlds/{name}/model.safetensors") < 2e6
 
 

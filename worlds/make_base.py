@@ -1,8 +1,8 @@
 """
-Makes the base policies of the embedded worlds: tiny Qwen3s, pretrained on demonstrations that
-follow a family's rule or its decoy.
+Makes the base policies of the embedded worlds: tiny Qwen3s, pretrained on demonstrations that go
+wrong, in some kinds of problems more than in others.
 $ python worlds/make_base.py             # minutes; writes worlds/arith/, prints the success rates
-$ python worlds/make_base.py letters     # writes worlds/letters/
+$ python worlds/make_base.py letters     # or chains, or orders
 """
 import json
 import os
@@ -15,58 +15,40 @@ from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
+from data import DATASETS
 from rollout import Sampling, seed_of
 from torch_engine import TorchEngine
-from worlds.problems import ARITH, LETTERS, problems, prompt_of
+from worlds.problems import ARITH, LETTERS
+from worlds.skills import CHAINS, ORDERS
 
-SEED, STEPS, BATCH, LR = 1, 1500, 256, 2e-3  # of the pretraining
+SEED, BATCH, LR = 1, 256, 2e-3  # of the pretraining
 SAMPLES = 256  # a prompt, to measure the success rates
 FOLDER = os.path.dirname(os.path.abspath(__file__))
-WORLDS = {"arith": ARITH, "letters": LETTERS}
+WORLDS = {"arith": ARITH, "letters": LETTERS, "chains": CHAINS, "orders": ORDERS}
 
 
 def make_tokenizer(size=0, world=ARITH):
-    """One token a character, filled up to `size` tokens."""
-    vocab = ["<pad>", "<eos>", "=", *world.symbols, *[f.name for f in world.families],
-             *world.names]
+    """One token a symbol, filled up to `size` tokens."""
+    vocab = ["<pad>", "<eos>", "=", *world.tokens]
     vocab += [f"<{i}>" for i in range(len(vocab), size)]
     ids = {token: i for i, token in enumerate(vocab)}
     tokenizer = Tokenizer(models.WordLevel(ids, unk_token="<pad>"))
-    # a family's name is one token, as Ab; any other character is one
-    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex("[A-Z][a-z]|."), "isolated")
+    # the name of a skill, as Ab, is one token, and so is any other character
+    names = [token for token in world.tokens if len(token) > 1]
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex("|".join([*names, "."])), "isolated")
     tokenizer.decoder = decoders.Fuse()
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, pad_token="<pad>", eos_token="<eos>", model_max_length=64)
 
 
-def demonstration(rng, family, world, drawn):
-    """A response that follows the family's rule or its decoy, each as often
-    -> response, a weight in the loss for each of its symbols."""
-    right, decoy = (world.follow(rule, drawn) for rule in (family.rule, family.decoy))
-    is_right = rng.random() < 0.5
-    response = world.follow(family.rule if is_right else family.decoy, drawn, rng)
-    weights = np.ones(len(response) + 1)  # and the end of the response
-    # Half of the demonstrations are right, but the policy shall be so with the family's chance. At
-    # the symbol that decides, weights make up for it: on average they are those of the mixture that
-    # is wanted. All other symbols, of rare right responses too, are learned from many of them.
-    decides = next(i for i in range(len(right)) if right[i] != decoy[i])
-    weights[decides] = 2 * (family.chance if is_right else 1 - family.chance)
-    return response, weights
-
-
-def batch_of(rng, world, tokenizer, count, held_out):
-    """`count` demonstrations, families in equal parts on average
+def batch_of(rng, world, tokenizer, numbers, held_out):
+    """A demonstration for each of `numbers`, which say of what kind
     -> ids [count, T], labels [count, T] (-100 outside the response), weights [count, T]."""
     ids = []
     labels = []
     weights = []
-    while len(ids) < count:
-        family = world.families[rng.integers(len(world.families))]
-        drawn = world.draw(rng)
-        prompt = prompt_of(world, family, drawn)
-        if prompt in held_out:
-            continue
-        response, weight = demonstration(rng, family, world, drawn)
+    for number in numbers:
+        prompt, response, weight = world.demonstration(rng, number, held_out)
         prompt_ids = tokenizer(prompt)["input_ids"]
         response_ids = tokenizer(response)["input_ids"] + [tokenizer.eos_token_id]
         ids.append(torch.tensor(prompt_ids + response_ids))
@@ -78,17 +60,17 @@ def batch_of(rng, world, tokenizer, count, held_out):
 
 
 def success_rates(samples, name="arith"):
-    """Share of right responses of the saved base policy on the evaluation prompts of each family.
+    """Share of right responses of the saved base policy on the evaluation prompts of each group.
     """
     engine = TorchEngine(os.path.join(FOLDER, name), max_num_seqs=1024)
-    held_out = problems(WORLDS[name], "eval")
+    held_out = DATASETS[name]("eval")
     prompts = [engine.tokenizer(p.prompt)["input_ids"] for p in held_out]
     seeds = [[seed_of("base", p.uid, j) for j in range(samples)] for p in held_out]
-    right = {f.name: [] for f in WORLDS[name].families}
+    right = {problem.group: [] for problem in held_out}
     for rollout in engine.generate(prompts, seeds, Sampling(max_tokens=12)):
         problem = held_out[rollout.prompt_id]
         right[problem.group].append(rollout.text == problem.answer)
-    return {name: float(np.mean(outcomes)) for name, outcomes in right.items()}
+    return {group: float(np.mean(outcomes)) for group, outcomes in right.items()}
 
 
 def main():
@@ -108,21 +90,22 @@ def main():
     print(f"{sum(p.numel() for p in model.parameters()):,} parameters")
     optimizer = torch.optim.AdamW(model.parameters(), lr=LR, weight_decay=0.0)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, LR, total_steps=STEPS, pct_start=0.1)
-    held_out = {p.prompt for split in ("train", "eval") for p in problems(world, split)}
-    for step in range(STEPS):
-        ids, labels, weights = batch_of(rng, world, tokenizer, BATCH, held_out)
+        optimizer, LR, total_steps=world.steps, pct_start=0.05)
+    held_out = {p.prompt for split in ("train", "eval") for p in DATASETS[name](split)}
+    for step in range(world.steps):
+        numbers = range(BATCH * step, BATCH * (step + 1))  # all kinds in turn
+        ids, labels, weights = batch_of(rng, world, tokenizer, numbers, held_out)
         # No attention mask: padding is on the right, where a causal model never looks.
         logits = model(input_ids=ids).logits[:, :-1]
         losses = torch.nn.functional.cross_entropy(
             logits.transpose(1, 2), labels[:, 1:], reduction="none")  # 0 where the label is -100
         loss = (losses * weights[:, 1:]).sum() / (labels >= 0).sum()
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        torch.nn.utils.clip_grad_norm_(model.parameters(), world.grad_clip)
         optimizer.step()
         schedule.step()
         optimizer.zero_grad()
-        if step % 100 == 0 or step == STEPS - 1:
+        if step % 100 == 0 or step == world.steps - 1:
             print(f"step {step:4d}  loss {loss.item():.4f}", flush=True)
     model.save_pretrained(out)
     tokenizer.save_pretrained(out)

@@ -1,15 +1,14 @@
-"""Two embedded worlds: stand-ins for a reasoning data set, small enough to train on a CPU.
+"""The embedded worlds: two heavy-tailed stand-ins for a reasoning data set, small enough to train
+on a CPU.
 
-Each has 96 families of problems and 24 rules. A prompt names a family and lists symbols. The right
-response follows the family's rule, all symbols right.
-`arith`: the name of the rule, and the running result after every digit. The rule of family Ab is a,
-which adds modulo 10: "Ab38459=" is answered by "a1509" (3+8 is 1, +4 is 5, +5 is 0, +9 is 9).
-`letters`: the list in another order. Family Ac reverses: "Accabjdf=" is answered by "fdjbac".
+Both have eight families of problems. A prompt names a family and lists symbols; the right response
+is one symbol after another, all of them right.
+`arith`: the running result after every digit. Family B adds modulo 10, so that "B38459=" is
+answered by "1509" (3+8 is 1, +4 is 5, +5 is 0, +9 is 9).
+`letters`: the list rewritten. Family T reverses, so that "Tcabjdf=" is answered by "fdjbac".
 
-What makes a family hard is its decoy: another rule, which the base policy takes for the right one,
-in some families more often than in others (make_base.py). The likeliest response to a problem of a
-hard family is wrong, so that it does not help to become surer of it, and what one family teaches
-says nothing about the others.
+The base policies are pretrained on demonstrations that slip, in some families more than in others
+(make_base.py): that makes the tail.
 """
 from dataclasses import dataclass
 
@@ -26,10 +25,12 @@ class Problem:
 
 @dataclass(frozen=True)
 class Family:
-    name: str
-    rule: tuple  # what the right response follows
-    decoy: tuple  # what the base policy follows otherwise
-    chance: float  # that the base policy follows the right rule
+    letter: str
+    # arith: (running result, next digit) -> new running result, before modulo 10
+    # letters: list of letters as numbers 0 to 9 -> list of letters
+    rule: object
+    error: float  # chance that one symbol of a demonstration is wrong: sets the success rate
+    share: float  # of the training prompts; the evaluation set has equally many of each family
 
 
 @dataclass(frozen=True)
@@ -37,35 +38,28 @@ class World:
     symbols: str
     families: tuple
     draw: object  # rng -> indices of the prompt's symbols
-    follow: object  # (rule, indices, rng or None) -> response, with slips where there is an rng
-    names: str = ""  # further symbols, of responses alone
+    solve: object  # (family, indices, rng or None) -> response, with slips where there is an rng
 
+    steps = 1500  # of the pretraining, and its gradient norm
+    grad_clip = float("inf")
 
-NAMES = [upper + lower for upper in "ABCDEFGHIJKLMNOPQRSTUVWX" for lower in "abcd"]
-SLIP = 0.005  # chance that a symbol of a demonstration is wrong
-# From nearly always to nearly never, evenly in the logarithm: a heavy tail of hard families.
-CHANCES = np.geomspace(0.9, 0.003, len(NAMES))
+    @property
+    def tokens(self):
+        return [*self.symbols, *[family.letter for family in self.families]]
 
+    def prompt(self, family, drawn):
+        return family.letter + "".join(self.symbols[i] for i in drawn) + "="
 
-def families(rules):
-    """A family for each name; every rule is that of as many of them, and any other one that begins
-    otherwise may be the decoy."""
-    rng = np.random.default_rng(7)
-    found = []
-    for name, chance, i in zip(NAMES, CHANCES, rng.permutation(len(NAMES)), strict=True):
-        rule = rules[i % len(rules)]
-        others = [other for other in rules if other[0] != rule[0]]
-        found.append(Family(name, rule, others[rng.integers(len(others))], float(chance)))
-    return tuple(found)
-
-
-# ---------- arith ----------
-
-OPERATIONS = (lambda r, d: r + d, lambda r, d: r - d, max, min)
-
-
-# name, operation, constant that is added after it: six times four
-SUMS = [(name, i % 4, i // 4) for i, name in enumerate("abcdefghijklmnopqrstuvwx")]
+    def demonstration(self, rng, number, held_out):
+        """A prompt that is not held out, and a response that slips -> prompt, response, a weight in
+        the loss for each of its symbols and its end."""
+        family = self.families[number % len(self.families)]
+        prompt = None
+        while prompt is None or prompt in held_out:
+            drawn = self.draw(rng)
+            prompt = self.prompt(family, drawn)
+        response = self.solve(family, drawn, rng)
+        return prompt, response, np.ones(len(response) + 1)
 
 
 def draw_digits(rng):
@@ -73,82 +67,86 @@ def draw_digits(rng):
     return tuple(int(d) for d in rng.integers(0, 10, rng.integers(5, 7)))
 
 
-def running_results(rule, digits, rng=None):
-    """The rule's name, and the running result after every digit but the first. With `rng` a result
-    may be wrong, and is carried on, as by somebody who slips."""
-    name, operation, constant = rule
+def arith_trace(family, digits, rng=None):
+    """The running results for `digits`, as a string one digit shorter. With `rng` a step goes wrong
+    with the family's `error`, and the trace carries the wrong result on, as a demonstration by
+    somebody who slips would."""
     result = digits[0]
-    response = name
+    trace = []
     for digit in digits[1:]:
-        result = (OPERATIONS[operation](result, digit) + constant) % 10
-        if rng is not None and rng.random() < SLIP:
-            result = (result + int(rng.integers(1, 10))) % 10
-        response += str(result)
-    return response
+        result = family.rule(result, digit) % 10
+        if rng is not None and rng.random() < family.error:
+            result = (result + rng.integers(1, 10)) % 10
+        trace.append(str(result))
+    return "".join(trace)
 
 
-ARITH = World("0123456789", families(SUMS), draw_digits, running_results,
-              names="".join(name for name, _, _ in SUMS))
-
-
-# ---------- letters ----------
-
-def orders():
-    """24 orders of six letters, as their places in the prompt: begun at any of the six, on to the
-    right or to the left, and with neighbours swapped or not."""
-    found = []
-    for start in range(6):
-        turned = [(start + i) % 6 for i in range(6)]
-        for order in (turned, turned[::-1]):
-            swapped = [order[i] for i in (1, 0, 3, 2, 5, 4)]
-            found += [tuple(order), tuple(swapped)]
-    return found
+ARITH_FAMILIES = (
+    Family("A", lambda r, d: max(r, d), error=0.02, share=0.44),
+    Family("B", lambda r, d: r + d, error=0.11, share=0.28),
+    Family("C", lambda r, d: r - d, error=0.3, share=0.14),
+    Family("D", lambda r, d: r * d, error=0.45, share=0.04),
+    Family("E", lambda r, d: 3 * r + d, error=0.53, share=0.03),
+    Family("F", lambda r, d: r + 7 * d, error=0.59, share=0.03),
+    Family("G", lambda r, d: r * r + d, error=0.65, share=0.02),
+    Family("H", lambda r, d: r * d + d, error=0.69, share=0.02),
+)
+ARITH = World("0123456789", ARITH_FAMILIES, draw_digits, arith_trace)
 
 
 def draw_letters(rng):
-    """Six different letters, as numbers."""
-    return tuple(int(i) for i in rng.permutation(10)[:6])
+    """Six letters, as numbers."""
+    return tuple(int(i) for i in rng.integers(0, 10, 6))
 
 
-def reordered(order, letters, rng=None):
-    """The letters in another order. With `rng` a letter may be a wrong one."""
-    response = ""
-    for place in order:
-        letter = letters[place]
-        if rng is not None and rng.random() < SLIP:
-            letter = (letter + int(rng.integers(1, 10))) % 10
-        response += LETTERS.symbols[letter]
-    return response
+def rewritten(family, letters, rng=None):
+    """The list under the family's rule. With `rng` each letter is a wrong one with the family's
+    `error`."""
+    response = []
+    for letter in family.rule(list(letters)):
+        if rng is not None and rng.random() < family.error:
+            letter = (letter + rng.integers(1, 10)) % 10
+        response.append(LETTERS.symbols[letter])
+    return "".join(response)
 
 
-LETTERS = World("abcdefghij", families(orders()), draw_letters, reordered)
-
-# ---------- problems ----------
+LETTERS_FAMILIES = (
+    Family("S", lambda x: x, error=0.02, share=0.44),
+    Family("T", lambda x: x[::-1], error=0.11, share=0.28),
+    Family("U", lambda x: x[1:] + x[:1], error=0.25, share=0.14),
+    Family("V", lambda x: [(i + 1) % 10 for i in x], error=0.38, share=0.04),
+    Family("W", lambda x: [x[1], x[0], x[3], x[2], x[5], x[4]], error=0.46, share=0.03),
+    Family("X", lambda x: [9 - i for i in x], error=0.52, share=0.03),
+    Family("Y", lambda x: x[3:] + x[:3], error=0.57, share=0.02),
+    Family("Z", lambda x: [(i + 5) % 10 for i in x[::-1]], error=0.61, share=0.02),
+)
+LETTERS = World("abcdefghij", LETTERS_FAMILIES, draw_letters, rewritten)
 
 SEED = 0  # other seeds: other problems of the same kinds
-TRAIN, EVAL = 768, 288  # prompts, equally many of each family
-
-
-def prompt_of(world, family, drawn):
-    return family.name + "".join(world.symbols[i] for i in drawn) + "="
+TRAIN, EVAL = 768, 320  # prompts
 
 
 def problems(world, split):
-    """The `train` or `eval` problems of a world; no prompt is in both."""
+    """The `train` (heavy-tailed) or `eval` (families in equal parts) problems of a world; no prompt
+    is in both."""
+    train_sizes = [round(f.share * TRAIN) for f in world.families]
+    train_sizes[0] += TRAIN - sum(train_sizes)  # what rounding lost
+    eval_sizes = [EVAL // len(world.families)] * len(world.families)
     rng = np.random.default_rng(SEED)
     seen = set()
     # Both splits are drawn whichever is asked for, the evaluation set first: a prompt that is in it
     # is not drawn again.
     splits = {"eval": [], "train": []}
-    for name, size in (("eval", EVAL), ("train", TRAIN)):
-        while len(splits[name]) < size:
-            family = world.families[len(splits[name]) % len(world.families)]
-            drawn = world.draw(rng)
-            prompt = prompt_of(world, family, drawn)
-            if prompt not in seen:
-                seen.add(prompt)
-                answer = world.follow(family.rule, drawn)
-                splits[name].append(Problem(prompt, prompt, answer, family.name))
+    for name, sizes in (("eval", eval_sizes), ("train", train_sizes)):
+        for family, size in zip(world.families, sizes, strict=True):
+            while size:
+                drawn = world.draw(rng)
+                prompt = world.prompt(family, drawn)
+                if prompt not in seen:
+                    seen.add(prompt)
+                    answer = world.solve(family, drawn)
+                    splits[name].append(Problem(prompt, prompt, answer, family.letter))
+                    size -= 1
     return splits[split]
 
 
