@@ -33,25 +33,37 @@ sys.path.insert(0, ROOT)
 
 PROMPT = ["--prompt_gdro=true"]
 ROLLOUT = ["--rollout_gdro=true"]
+EXP3P = [*ROLLOUT, "--rollout_rule=exp3p", "--n_min=2", "--n_max=12"]  # the paper's arms
+VARIANCE = "--rollout_utility=variance"
 DAPO = ["--prompts_per_step=128", "--steps=50"]  # twice the prompts, for half of the steps
 
 # name -> arguments of train.py, and which of its names is replaced by which of bench/rivals.py
 ARMS = {
     "grpo": ([], {}),
-    "prompt_gdro": (PROMPT, {}),
-    "rollout_gdro": (ROLLOUT, {}),
+    "grpo_prompt_mean": (["--loss_agg=prompt"], {}),
+    "prompt_error": (PROMPT, {}),
+    "prompt_variance": ([*PROMPT, "--prompt_signal=variance"], {}),
+    "prompt_nll": ([*PROMPT, "--prompt_signal=nll"], {}),
+    "prompt_surrogate": ([*PROMPT, "--prompt_signal=surrogate"], {}),
+    "rollout_price_pass": (ROLLOUT, {}),
+    "rollout_price_mixed": ([*ROLLOUT, "--rollout_utility=mixed"], {}),
+    "rollout_price_variance": ([*ROLLOUT, VARIANCE], {}),
+    "rollout_exp3p_error": ([*EXP3P, "--arm_signal=error"], {}),
+    "rollout_exp3p_surrogate": (EXP3P, {}),
     "both": (PROMPT + ROLLOUT, {}),
     "preset_paper_prompt": (["--preset=paper", *PROMPT], {}),
     "preset_paper_rollout": (["--preset=paper", *ROLLOUT], {}),
     "preset_reference_prompt": (["--preset=reference", *PROMPT], {}),
     "preset_reference_rollout": (["--preset=reference", *ROLLOUT], {}),
     "one_minus_p": (PROMPT, {"PromptGDRO": "OneMinusP"}),
-    "inverse_rate": (ROLLOUT, {"RolloutGDRO": "InverseRate"}),
+    "pools": (PROMPT, {"PromptGDRO": "Pools"}),
+    "neyman": ([*ROLLOUT, VARIANCE], {"RolloutGDRO": "Neyman"}),
     "knapsack": (ROLLOUT, {"RolloutGDRO": "Knapsack"}),
+    "dapo": (DAPO, {"group_advantages": "dapo_advantages"}),
+    "inverse_rate": (ROLLOUT, {"RolloutGDRO": "InverseRate"}),
     "mopps": ([], {"sample_step": "mopps_step"}),
     "greso": ([], {"sample_step": "greso_step"}),
     "curverl": ([], {"group_advantages": "curve_advantages"}),
-    "dapo": (DAPO, {"group_advantages": "dapo_advantages"}),
 }
 WORLDS = {  # name -> arguments of train.py
     "arith": [],
@@ -67,8 +79,8 @@ FINALISTS = 3  # settings of an arm that are tried on all seeds, after one seed 
 DEVELOPMENT = {"prompts": 0, "seeds": range(100, 108)}
 REPORT = {"prompts": 1, "seeds": range(16)}
 
-CURVES = ("mean@8", "pass@8", "tail")
-METRICS = ("mean@8", "pass@8", "tail", "area")  # columns of the table
+CURVES = {"mean@8": "mean@8", "pass@8": "pass@8", "worst": "worst_group/mean@8", "tail": "tail"}
+METRICS = (*CURVES, "area")  # columns of the table
 
 # Number of seeds -> 97.5 % quantile of the t distribution, which has a degree of freedom less.
 STUDENT = {
@@ -156,7 +168,7 @@ def result_of(folder):
     rollouts = [int(spent[record["step"]]) for record in records]
     for record in records:
         record["tail"] = tail(record["groups"])
-    curve = {name: [record[name] for record in records] for name in CURVES}
+    curve = {name: [record[key] for record in records] for name, key in CURVES.items()}
     result = {name: values[-1] for name, values in curve.items()}
     # The area under pass@8, divided by the budget: its mean over the rollouts.
     result["area"] = float(np.trapezoid(curve["pass@8"], rollouts) / rollouts[-1])
@@ -164,8 +176,8 @@ def result_of(folder):
 
 
 def tail(groups):
-    """Mean@8 of the worst quarter of the families. The worst one alone has three questions, and is
-    0 whatever the method."""
+    """Mean@8 of the worst quarter of the groups. Where groups are many and hard, the worst one is
+    at 0 whatever the method."""
     by_family = sorted(group["mean@8"] for group in groups.values())
     return float(np.mean(by_family[: len(by_family) // 4]))
 
@@ -435,12 +447,14 @@ def table(results, against="grpo"):
     """Markdown lines: means over seeds, and gains over the arm `against` with 95 % intervals."""
     compared = ("mean@8", "pass@8")
     headings = [f"{metric} against {against}, %" for metric in compared]
-    rows = [["arm", "seeds", *METRICS, *headings, "rollouts"]]
+    first = next(result for by_seed in results.values() for result in by_seed.values())
+    metrics = [name for name in METRICS if name in first]  # an older report has no tail
+    rows = [["arm", "seeds", *metrics, *headings, "rollouts"]]
     for arm, by_seed in results.items():
         if not by_seed:
             continue
         row = [arm, str(len(by_seed))]
-        for metric in METRICS:
+        for metric in metrics:
             row.append(f"{np.mean([result[metric] for result in by_seed.values()]):.3f}")
         for metric in compared:
             middle, low, high = gain(results, arm, against, metric)

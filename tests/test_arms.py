@@ -13,7 +13,7 @@ import pytest
 import train
 from bench import arms, figures, rivals
 from configurator import UsageError, parse
-from gdro import DifficultyClassifier
+from gdro import DifficultyClassifier, RolloutGDRO
 from worlds.problems import Problem
 
 ARMS_WITH_A_RIVAL = [arm for arm, (_, replaced) in arms.ARMS.items() if replaced]
@@ -71,6 +71,21 @@ def test_one_minus_p_weighs_by_the_failure_rate():
     w = rivals.OneMinusP().weights(BINS, RATES)
     assert w[0] / w[2] == pytest.approx(0.95 / 0.5)
     assert w[4] == 1 and w[:4].mean() == pytest.approx(1)
+
+
+def test_pools_weigh_easy_prompts_less():
+    w = rivals.Pools().weights(BINS, RATES)
+    assert w[3] / w[2] == pytest.approx(rivals.Pools.easy) and w.mean() == pytest.approx(1)
+
+
+def test_neyman_gives_rollouts_by_the_standard_deviation_of_each_prompt():
+    p = RATES[:4]
+    player = rivals.Neyman(n_mean=6, n_min=1, n_max=16, utility="variance")
+    n = player.allocate(BINS[:4], p)
+    law = 6 * np.sqrt(p * (1 - p)) / np.sqrt(p * (1 - p)).mean()
+    assert np.abs(n - law).max() <= 1 and n.sum() == 24
+    plain = RolloutGDRO(n_mean=6, n_min=1, n_max=16)
+    assert plain.allocate(BINS[:2], p[:2]).tolist() == [6, 6]  # by bins: the same for both
 
 
 def test_the_inverse_rate_gives_each_prompt_as_many_right_rollouts():
@@ -177,7 +192,7 @@ def test_paired_intervals_cover_the_truth_95_times_in_100():
 def curve(*mean, final=None, rollouts=(0, 100, 200, 300, 400)):
     """A result of a run with this curve of mean@8."""
     return {"curve": {"mean@8": list(mean)}, "rollouts": list(rollouts), "mean@8": mean[-1],
-            "pass@8": final or mean[-1], "tail": 0.1, "area": 0.5}
+            "pass@8": final or mean[-1], "worst": 0.1, "tail": 0.1, "area": 0.5}
 
 
 def test_every_arm_has_the_same_settings_to_choose_from_and_grpo_more():

@@ -38,9 +38,9 @@ def test_letters_are_reordered():
 
 @pytest.mark.parametrize("world", WORLDS)
 def test_the_rules_of_a_skill_show_at_the_first_symbol(world):
-    assert len({skill.name for skill in world.skills}) == len(world.skills) == 96
+    assert len({skill.name for skill in world.skills}) == len(world.skills) == 144
     rules = [skill.rules[0] for skill in world.skills]
-    assert len(set(rules)) == 24 and all(rules.count(rule) == 4 for rule in rules)
+    assert len(set(rules)) == 24 and all(rules.count(rule) == 6 for rule in rules)
     rng = np.random.default_rng(0)
     for skill in world.skills:
         drawn = world.draw(rng)
@@ -53,7 +53,7 @@ def test_the_rules_of_a_skill_show_at_the_first_symbol(world):
 def test_demonstrations_follow_each_rule_with_its_chance_where_it_is_decided(world):
     """Rare rules have more of them; weighted, the mixture is the one that is wanted."""
     rng = np.random.default_rng(0)
-    for number in (0, 95):
+    for number in (0, 143):
         skill = world.skills[number]
         weight, count = np.zeros(6), np.zeros(6)
         for _ in range(4000):
@@ -73,7 +73,7 @@ def test_demonstrations_follow_each_rule_with_its_chance_where_it_is_decided(wor
 def test_no_prompt_is_in_both_splits_and_levels_are_in_equal_parts(name, monkeypatch):
     train, held_out = DATASETS[name]("train"), DATASETS[name]("eval")
     assert not {p.prompt for p in train} & {p.prompt for p in held_out}
-    for split, size in ((train, 768), (held_out, 384)):
+    for split, size in ((train, 720), (held_out, 288)):
         levels = [p.group for p in split]
         assert len({p.uid for p in split}) == size
         assert {levels.count(level) for level in LEVELS} == {size // 24}
@@ -88,7 +88,7 @@ def test_the_base_policies_spread_from_nearly_always_to_nearly_never(name):
     with open(f"worlds/{name}/success_rates.json") as file:
         stated = json.load(file)["success_rates"]
     for level, rate in success_rates(32, name).items():
-        four_sigma = 4 * (stated[level] / 512) ** 0.5  # of 512 responses a level
+        four_sigma = 4 * (stated[level] / 384) ** 0.5  # of 384 responses a level
         assert rate == pytest.approx(stated[level], abs=four_sigma)
     logs = np.log([stated[level] for level in LEVELS])
     assert np.corrcoef(logs, np.log(CHANCES))[0, 1] > 0.95

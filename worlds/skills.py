@@ -1,10 +1,10 @@
 """Two embedded worlds with decoys: stand-ins for a reasoning data set, harder than `arith`.
 
-Each has 24 rules and 96 skills, four of each of 24 levels A to X. A prompt names a skill and lists
+Each has 24 rules and 144 skills, six of each of 24 levels A to X. A prompt names a skill and lists
 symbols. The right response follows the skill's rule, all symbols right.
-`chains`: the name of the rule, and the running result after every digit. The rule of skill Ab is a,
-which adds modulo 10: "Ab38459=" is answered by "a1509" (3+8 is 1, +4 is 5, +5 is 0, +9 is 9).
-`orders`: the list in another order. Skill Ac reverses: "Accabjdf=" is answered by "fdjbac".
+`chains`: the name of the rule, and the running result after every digit. The rule of skill Da is a,
+which adds modulo 10: "Da38459=" is answered by "a1509" (3+8 is 1, +4 is 5, +5 is 0, +9 is 9).
+`orders`: the list in another order. Skill Aa reverses: "Aacabjdf=" is answered by "fdjbac".
 
 What makes a skill hard are its decoys: five other rules, which the base policy takes for the right
 one, at each level more often than at the one before (make_base.py). The likeliest response to a
@@ -66,7 +66,7 @@ class SkillWorld:
 
 
 LEVELS = "ABCDEFGHIJKLMNOPQRSTUVWX"
-KINDS = "abcd"  # of each level
+KINDS = "abcdef"  # of each level
 # From nearly always to nearly never, evenly in the logarithm: a heavy tail of hard skills.
 CHANCES = np.geomspace(0.9, 0.003, len(LEVELS))
 # Of the other responses. Decoys are common and rare, so that a rare rule is not likelier to be the
@@ -156,7 +156,7 @@ ORDERS = SkillWorld("abcdefghij", skills(all_orders()), draw_letters, reordered,
 
 # ---------- problems ----------
 
-TRAIN, EVAL = 768, 384  # prompts, equally many of each skill
+TRAIN, EVAL = 720, 288  # prompts, equally many of each skill
 
 
 def split_of(world, split):
