@@ -20,7 +20,7 @@ from concurrent.futures import ThreadPoolExecutor
 from numbers import Real
 from typing import NamedTuple
 
-from answers import equivalent, math
+from mathematics import math, warm_up
 from configurator import UsageError
 
 # right: solved; partial: a score above 0, but not solved; timeout: also crashed, or out of memory
@@ -104,7 +104,7 @@ def work(name, deadline):
             resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
             logging.disable(logging.WARNING)
             # Imports and builds its tables now, not under the first answer's clock.
-            equivalent("1", "2")
+            warm_up()
         grader = function_of(name)
     except Exception as error:
         print(json.dumps({"error": f"{type(error).__name__}: {error}"}), file=reply)
