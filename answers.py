@@ -113,11 +113,12 @@ REWRITTEN = (  # as -> is, in this order
     (re.compile(r"\\[dtc]frac(?![a-z])"), r"\\frac"),  # \dfrac{1}{2}
     (re.compile(r"\\frac\s*(\w)"), r"\\frac{\1}"),  # \frac12
     (re.compile(r"(\\frac\s*\{[^{}]*\})\s*(\w)"), r"\1{\2}"),  # \frac{1}2
-    (re.compile(r"\{([^{}]{1,20})\\over(?![a-z])([^{}]{1,20})\}"), r"\\frac{\1}{\2}"),  # {1 \over 2}
+    (re.compile(r"(?:\{|^)([^{}]{1,20})\\over(?![a-z])([^{}]{1,20})(?:\}|$)"), r"\\frac{\1}{\2}"),
     (re.compile(r"√\s*(?:\(([^()]*)\)|\{([^{}]*)\}|(\d+|[a-zA-Z]))"), r"\\sqrt{\1\2\3}"),  # √(x+1)
     (re.compile(r"(?<![\\a-zA-Z])sqrt\s*(?:\(([^()]*)\)|\{([^{}]*)\})"), r"\\sqrt{\1\2}"),
-    (re.compile(r"\\sqrt\s*(\w)"), r"\\sqrt{\1}"),  # \sqrt2
-    (re.compile(r"(?<=[\d)])\s*(?<![\\a-zA-Z])pi(?![a-zA-Z])"), r"\\pi "),  # 2pi
+    (re.compile(r"\\sqrt\s*(\w)|(?<![\\a-zA-Z])sqrt\s*(\d+)"), r"\\sqrt{\1\2}"),  # \sqrt2
+    (re.compile(r"(?<![\\a-zA-Z])pi(?![a-zA-Z])"), r"\\pi "),  # 2*pi
+    (re.compile(r"\^\s*\(([^()]*)\)"), r"^{\1}"),  # x^(1/2)
     (re.compile(rf"(?<![\\a-zA-Z])({FUNCTIONS})(?=\s*[\d(^])"), r"\\\1 "),  # sin(x)
     (re.compile(r"\\(?:leq|leqslant)(?![a-z])|<="), r"\\le "),
     (re.compile(r"\\(?:geq|geqslant)(?![a-z])|>="), r"\\ge "),
@@ -138,6 +139,7 @@ REWRITTEN = (  # as -> is, in this order
     (re.compile(r",?\s*(?<![a-zA-Z\\])(?:and|or)(?![a-zA-Z])"), " , "),  # 1 and 2
     (re.compile(r"\s+"), " "),
 )
+GROUP = re.compile(r"\{(?:[^{}\\]|\{[^{}]*\}|\\[a-zA-Z])*\}")  # {x=42}
 MEMBER = re.compile(r"^\s*[a-zA-Z]\s*\\in(?![a-z])")  # x \in of x \in [0,1]
 
 
@@ -166,6 +168,8 @@ def unwrapped(answer):
             # $1$, $2$ begins and ends with a dollar too, but is not wrapped in one pair.
             if inside and left not in inside and answer == left + inside + right:
                 answer = inside
+        if GROUP.fullmatch(answer):
+            answer = answer[1:-1]
         answer = answer.strip()
         if answer.endswith(".") and not answer.endswith(".."):
             answer = answer[:-1].strip()
@@ -204,7 +208,7 @@ CHOSEN = re.compile(  # B or (b) or B. 12 cm
     r"(?:[(\[{]\s*([A-J])\s*[)\]}]|([A-J]))\s*($|(?<=[)\]}]).*|[-.:,;)(=].*)",
     re.IGNORECASE | re.DOTALL)
 ANOTHER = re.compile(  # a letter by itself: the C of "B or C"; neither f(x) nor 3.2 J nor "a car"
-    r"(?<![\w\\^_=+*/])(?:(?<!\d )|(?=.[.):]))(?!a (?!is|was|or|and|may|might|could|also)[a-z]{2})"
+    r"(?<![\w\\^_+*/])(?:(?<!\d )|(?=.[.):]))(?!a (?!is|was|or|and|may|might|could|also)[a-z]{2})"
     r"([A-HJ])(?![\w^_=+*]|\s*[=(]|'\w)", re.IGNORECASE)
 DOUBT = re.compile(  # of "B, not sure"
     r"^\W*(?:but|not|or|maybe|perhaps|probably|is|isn't|wrong|incorrect|false)\b", re.IGNORECASE)

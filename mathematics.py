@@ -1,23 +1,18 @@
-r"""Whether an answer is the reference, by mathematics, and finished.
+r"""Whether an answer is the reference, by mathematics, and finished: the rewards of `math`.
 
-A policy soon learns to repeat the question as its answer, so there is a list of what is finished:
-- For a number, the ways to write a number down: 42, 3/4, 4.5e33, 50 %, 36 dollars (quantities.py).
-- For an expression, one in which a calculator finds nothing to do: no sum, product, power or
-  function of plain numbers with a simpler value, no like terms, no command that answers do not use.
-- What the reference leaves undone, the answer may too.
-Lists, tuples, intervals, sets and matrices are compared part by part, so this holds for each.
+A policy soon learns to repeat the question as its answer. So where the reference is a number, an
+answer is one of the ways to write a number down: 42, 3/4, 4.5e33, 50 %, 36 dollars (quantities.py);
+where it is an expression, one with nothing left to work out (finished.py). Lists, tuples,
+intervals, sets and matrices are compared part by part, so that this holds for each part.
 """
-import functools
 import itertools
-import math as numbers
 import re
 
 from answers import CHOICE, LONGEST, clean, extract, letter, plain, tight, wording
+from finished import LARGE, equal, finished, number_of, tree
 from quantities import UNITS, quantity, same_quantity, same_unit, unit_of
 
-DEEPEST = 20  # brackets inside brackets: parsers backtrack
-DIGITS = 20_000  # of the largest number that is computed with
-LARGE = 10**15  # numbers over it may stay powers or factorials
+DEEPEST = 12  # brackets inside brackets: parsers backtrack
 
 
 def math(response, answer):
@@ -35,19 +30,12 @@ def math(response, answer):
         return letter(found) == choice[1]
     if nesting(found) > DEEPEST:
         return False
-    return same(alone(gold), alone(STATED.sub("", found)))
-
-
-STATED = re.compile(  # The answer is
-    r"^(?:\\text\{\s*)?(?:the\s+)?(?:final\s+|correct\s+)*answer\s*(?:is|:)\s*:?\s*\}?(?=[^}]*$)",
-    re.IGNORECASE)
-
-
-def alone(latex):
-    r"""A set of one member as that member: \{5\} is 5."""
-    single = re.fullmatch(r"\\\{([^{}]*)\\\}", latex)
-    one = single and "empty" not in latex and not parts_of(single[1]) and not BUILDER.match(latex)
-    return single[1] if one else latex
+    try:
+        return same(alone(gold), alone(STATED.sub("", found)))
+    except (MemoryError, RecursionError):
+        raise
+    except Exception:  # sympy raises many kinds
+        return False
 
 
 def boxed(answer):
@@ -58,10 +46,30 @@ def boxed(answer):
 math.example = boxed
 
 
+def warm_up():
+    """Imports and builds tables, so that the first answer need not."""
+    same(r"\frac{x}{2}", "0.5x")
+    same("x=y+1", "y=x+1")
+
+
 def nesting(latex):
     """How many brackets are open at once, at most."""
     steps = [(c in "([{") - (c in ")]}") for c in latex]
     return max(itertools.accumulate(steps), default=0)
+
+
+STATED = re.compile(  # \text{The answer is }
+    r"^(?:\\text\{\s*)?(?:the\s+)?(?:final\s+|correct\s+)*answer\s*(?:is|:)\s*:?\s*\}?(?=[^}]*$)",
+    re.IGNORECASE)
+
+
+def alone(latex):
+    r"""A set of one member as that member: \{5\} is 5, but \{\{5\}\} is not."""
+    single = re.fullmatch(r"\\\{([^{}]*)\\\}", latex)
+    if not single or r"\emptyset" in latex or BUILDER.match(latex):
+        return latex
+    parts = parts_of(single[1])
+    return single[1] if not parts or parts[0] == "()" else latex
 
 
 # ---------- kinds of answers ----------
@@ -72,96 +80,112 @@ def same(gold, found):
         return True
     if quantity(gold) and quantity(found):
         return same_term(gold, found)
-    gold, found = (plain(latex) if "," in latex and LISTED.fullmatch(latex) else latex
-                   for latex in (gold, found))
-    gold, found = (SAYINGS.get(wording(latex), latex) for latex in (gold, found))
-    if as_time(gold) is not None:
+    gold, found = spelled(gold), spelled(found)
+    if gold == found:
+        return True
+    if as_time(gold) or as_time(found):
         return as_time(gold) == as_time(found)
     if wording(gold) or wording(found):
-        return plain(gold).casefold() == plain(found).casefold() or wording(gold) == wording(found)
+        return wording(gold) == wording(found) or plain(gold).lower() == plain(found).lower()
     if as_based(gold) or as_based(found):  # the base may be left out, but 42_7 is not 42
-        return as_based(gold) is not None and (
-            as_based(gold) == as_based(found) or as_based(gold)[0] == found)
+        return bool(as_based(gold)) and (
+            as_based(found) == as_based(gold) or found == as_based(gold)[0])
     gold_set, found_set = as_set(gold), as_set(found)
     if (gold_set, found_set) != (gold, found) and parts_of(gold_set) and parts_of(found_set):
-        return same(gold_set, found_set)
+        # 2 < x < 3 is no list of answers.
+        is_list = gold_set == gold and parts_of(gold)[0] == "list"
+        return not is_list and same(gold_set, found_set)
     if parts_of(gold) or parts_of(found):
         return same_parts(gold, found)
     return same_side(gold, found)
 
 
-LISTED = re.compile(r"\\text\{[^{}]*\}")  # \text{A, C}
-CLOCK = re.compile(r"(\d{1,2}):(\d\d)\s*(?:([ap])\.?\s?m\.?)?", re.IGNORECASE)  # 9:30 a.m.
-HOUR = re.compile(r"(\d{1,2})()\s*([ap])\.?\s?m\.?", re.IGNORECASE)  # 9 p.m.
-
-
-def as_time(latex):
-    """A time of day -> minutes since midnight, or None: 9:30 p.m. is 1290."""
-    time = CLOCK.fullmatch(plain(latex)) or HOUR.fullmatch(plain(latex))
-    if not time:
-        return None
-    hours, minutes, half = int(time[1]), int(time[2] or 0), (time[3] or "").lower()
-    return (hours % 12 + 12 * (half == "p") if half else hours) * 60 + minutes
-
-
+WHOLE_TEXT = re.compile(r"\\text\{[^{}]*\}")
 SAYINGS = {  # words -> what they mean in LaTeX
     "no solution": r"\emptyset", "no solutions": r"\emptyset", "empty set": r"\emptyset",
     "all real numbers": r"\mathbb{R}", "infinity": r"\infty",
 }
 
 
-def as_based(latex):
-    """A number with its base, 4210_{5} -> ("4210", "5"), or None."""
-    based = re.fullmatch(r"\(?(\w+?)\)?\s*_\s*\{?\s*(?:\\text\{)?(\d+|[a-z]{3,9})\s*\}{0,2}", latex)
-    return based.groups() if based and based[1][0].isdigit() else None
+def spelled(latex):
+    r"""Words as the LaTeX they mean, \text{no solution}, and a list of words in pieces,
+    \text{A, C}."""
+    if "," in latex and WHOLE_TEXT.fullmatch(latex):
+        return plain(latex)
+    return SAYINGS.get(wording(latex), latex)
 
+
+CLOCK = re.compile(r"(\d{1,2}):(\d\d)\s*(?:([ap])\.?\s?m\.?)?", re.IGNORECASE)  # 9:30 a.m.
+HOUR = re.compile(r"(\d{1,2})()\s*([ap])\.?\s?m\.?", re.IGNORECASE)  # 9 p.m.
+
+
+def as_time(latex):
+    """A time of day -> (hour, minute), or None: (21, 30) of 9:30 p.m."""
+    time = CLOCK.fullmatch(plain(latex)) or HOUR.fullmatch(plain(latex))
+    if not time:
+        return None
+    hour, half = int(time[1]), (time[3] or "").lower()
+    return (hour % 12 + 12 * (half == "p") if half else hour), int(time[2] or 0)
+
+
+BASED = re.compile(  # 4210_{5} or (4210)_{\text{five}}
+    r"\(?(\d\w*?)\)?\s*_\s*\{?\s*(?:\\text\{)?(\d+|[a-z]{3,9})\s*\}{0,2}")
+
+
+def as_based(latex):
+    """A number with its base -> ("4210", "5") of 4210_5, or None."""
+    based = BASED.fullmatch(latex)
+    return based and based.groups()
+
+
+# ---------- sets of numbers ----------
 
 INEQUALITY = re.compile(r"\s*(\\(?:le|ge|ne)(?![a-z])|[<>])\s*")  # \le or <
+VARIABLE = re.compile(r"[a-zA-Z]|\\(?!pi|infty)[a-z]+")  # x or \theta
 CONSTANT = re.compile(r"\\(?:frac|sqrt|pi|infty|ln|log)")  # letters that are no variable: \sqrt
+REALS = re.compile(r"\\mathbb\s*\{?R\}?")
 BUILDER = re.compile(  # \{x \in \mathbb{R} : x > 3\}
-    r"\\\{\s*([a-zA-Z])\s*(?:\\in\s*(?:\\mathbb\s*\{?R\}?|R))?\s*(?:\\mid|\\vert|[|:])(.*)\\\}")
+    r"\\\{\s*[a-zA-Z]\s*(?:\\in\s*(?:\\mathbb\s*\{?R\}?|R))?\s*(?:\\mid|[|:])(.*)\\\}")
+OUTWARD = re.compile(r"\]([^][]*,[^][]*)\[")  # ]0,1[
+MIRROR = {"<": ">", ">": "<", r"\le": r"\ge", r"\ge": r"\le", r"\ne": r"\ne"}
+RAYS = {
+    "<": r"(-\infty,{0})", r"\le": r"(-\infty,{0}]", ">": r"({0},\infty)", r"\ge": r"[{0},\infty)",
+    r"\ne": r"(-\infty,{0}) \cup ({0},\infty)",
+}
 
 
 def as_set(latex):
     r"""Inequalities of one variable as an interval or a union of them, and intervals in one
     spelling: x \ge 3 is [3,\infty), ]0,1[ is (0,1). Not x^2 > 9, which may be the question."""
+    if REALS.fullmatch(latex):
+        return r"(-\infty,\infty)"
     if builder := BUILDER.fullmatch(latex):
-        latex = builder[2].strip()
-    if outside := re.fullmatch(r"\]([^][]*,[^][]*)\[", latex):
-        return f"({outside[1]})"
-    ranges = [as_interval(part) for part in split(latex, ",") ]
-    return r" \cup ".join(ranges) if all(ranges) else latex
+        latex = builder[1].strip()
+    if outward := OUTWARD.fullmatch(latex):
+        return f"({outward[1]})"
+    intervals = [as_interval(part) for part in split(latex, ",")]
+    return r" \cup ".join(intervals) if all(intervals) else latex
 
 
 def as_interval(latex):
-    r"""-2 < x \le 7 -> (-2, 7], or None for what is no such inequality."""
+    r"""-2 < x \le 7 -> (-2,7], x > 3 -> (3,\infty); None for what is no such inequality."""
     sides = INEQUALITY.split(latex)
-    if len(sides) not in (3, 5):
-        return None
-    variables = [i for i, side in enumerate(sides) if re.fullmatch(r"\\?[a-zA-Z]+", side)
-                 and not CONSTANT.fullmatch(side) and i % 2 == 0 and (len(side) == 1 or "\\" in side)]
-    bounds = [side for i, side in enumerate(sides) if i % 2 == 0 and i not in variables]
-    if len(variables) != 1 or any(re.search("[a-zA-Z]", CONSTANT.sub("", b)) for b in bounds):
-        return None
-    if len(sides) == 5:
-        low, first, _, second, high = sides
-        if variables != [2] or {first[-1], second[-1]} not in ({"<"}, {"e"}, {"<", "e"}, {">"},
-                                                               {">", "e"}):
-            return None
-        if ">" in (first, second) or "ge" in first + second:
-            low, first, second, high = high, MIRROR[second], MIRROR[first], low
-        if {first, second} - {"<", r"\le"}:
-            return None
-        return f"{'(' if first == '<' else '['}{low},{high}{')' if second == '<' else ']'}"
-    left, sign, right = sides
-    if variables == [2]:
-        left, sign, right = right, MIRROR[sign], left
-    return {"<": rf"(-\infty,{right})", r"\le": rf"(-\infty,{right}]", ">": rf"({right},\infty)",
-            r"\ge": rf"[{right},\infty)",
-            r"\ne": rf"(-\infty,{right}) \cup ({right},\infty)"}[sign]
+    if len(sides) > 1 and not VARIABLE.fullmatch(sides[0]):  # 3 < x
+        sides = [MIRROR.get(side, side) for side in reversed(sides)]
+    if len(sides) == 3 and VARIABLE.fullmatch(sides[0]) and is_bound(sides[2]):
+        return RAYS[sides[1]].replace("{0}", sides[2])
+    if len(sides) == 5 and VARIABLE.fullmatch(sides[2]) and is_bound(sides[0] + sides[4]):
+        if sides[1] in ("<", r"\le"):
+            sides = [MIRROR.get(side, side) for side in reversed(sides)]
+        high, second, _, first, low = sides
+        if first in (">", r"\ge") and second in (">", r"\ge"):
+            return f"{'(' if first == '>' else '['}{low},{high}{')' if second == '>' else ']'}"
+    return None
 
 
-MIRROR = {"<": ">", ">": "<", r"\le": r"\ge", r"\ge": r"\le", r"\ne": r"\ne"}
+def is_bound(latex):
+    """Whether LaTeX has no letters: 3 or \\frac{\\pi}{2}."""
+    return not re.search("[a-zA-Z]", CONSTANT.sub("", latex))
 
 
 # ---------- answers of several parts ----------
@@ -169,16 +193,25 @@ MIRROR = {"<": ">", ">": "<", r"\le": r"\ge", r"\ge": r"\le", r"\ne": r"\ne"}
 TOKEN = re.compile(r"\\[a-zA-Z]+|\\.|.", re.DOTALL)  # \langle or \{ or 4
 OPENING = {"(", "[", "{", r"\{", r"\langle", r"\begin"}
 CLOSING = {")", "]", "}", r"\}", r"\rangle", r"\end"}
+BRACKETS = {
+    (r"\{", r"\}"): "set", ("(", ")"): "()", ("[", "]"): "[]", ("(", "]"): "(]", ("[", ")"): "[)",
+    (r"\langle", r"\rangle"): "()",
+}
 MATRIX = re.compile(
     r"[(\[]?\s*\\begin\s*\{([pbB]?matrix|array)\}(?:\{[clr|]*\})?(.*?)\\end\s*\{\1\}\s*[)\]]?")
+
+
+def depths(latex):
+    """The tokens of LaTeX, each with the number of brackets that are open after it."""
+    tokens = TOKEN.findall(latex)
+    steps = [(token in OPENING) - (token in CLOSING) for token in tokens]
+    return list(zip(tokens, itertools.accumulate(steps), strict=True))
 
 
 def split(latex, *separators):
     """The pieces between separators that stand in no bracket."""
     pieces = [""]
-    depth = 0
-    for token in TOKEN.findall(latex):
-        depth += (token in OPENING) - (token in CLOSING)
+    for token, depth in depths(latex):
         if token in separators and depth == 0:
             pieces.append("")
         else:
@@ -188,71 +221,44 @@ def split(latex, *separators):
 
 def parts_of(latex):
     r"""The kind and the parts of an answer that has several, or None: ("()", ["1", "2"]) of (1, 2),
-    ("list", ["1", "2"]) of 1,2, ("set", ...) of \{1,2\}."""
+    ("list", ["1", "2"]) of 1,2, ("set", ...) of \{1,2\}, also "union", "ratio", "row" and
+    "matrix"."""
     if quantity(latex):  # 1,000
         return None
     if matrix := MATRIX.fullmatch(latex):
-        rows = [row for row in re.split(r"\\\\", matrix[2]) if row.strip()]
-        cells = [split(row, "&") for row in rows]
-        return ("row" if len(cells) == 1 else f"matrix {len(cells)}"), list(itertools.chain(*cells))
-    pieces = split(latex, r"\cup")
-    if len(pieces) > 1:
-        return "union", pieces
-    pieces = [piece for piece in split(latex, ",", ";") if piece]
-    pieces = [signed for piece in pieces for signed in both_signs(piece)]
-    if len(pieces) > 1:
-        return "list", pieces
-    tokens = TOKEN.findall(latex.strip())
-    kind = BRACKETS.get((tokens[0], tokens[-1])) if tokens else None
-    inside = "".join(tokens[1:-1])
-    if kind and balanced(inside):
-        pieces = split(inside, ",", ";")
-        if len(pieces) > 1 or kind == "set":
-            return kind, [signed for piece in pieces for signed in both_signs(piece)]
-    return None
+        rows = [split(row, "&") for row in matrix[2].split(r"\\") if row.strip()]
+        kind = "row" if len(rows) == 1 else f"matrix of {len(rows)} rows"
+        return kind, list(itertools.chain(*rows))
+    ratio = split(latex, ":")
+    if len(ratio) > 1 and all(map(quantity, ratio)):
+        return "ratio", ratio
+    union = split(latex, r"\cup")
+    if len(union) > 1:
+        return "union", union
+    members = members_of(latex)
+    if len(members) > 1:
+        return "list", members
+    tokens = depths(latex)
+    kind = tokens and BRACKETS.get((tokens[0][0], tokens[-1][0]))
+    # Not (1,2)-(3,4), where the first bracket closes early.
+    if not kind or any(depth == 0 for _, depth in tokens[:-1]):
+        return None
+    members = members_of("".join(token for token, _ in tokens[1:-1]))
+    return (kind, members) if len(members) > 1 or kind == "set" else None
 
 
-BRACKETS = {(r"\{", r"\}"): "set", ("(", ")"): "()", ("[", "]"): "[]", ("(", "]"): "(]",
-            ("[", ")"): "[)", (r"\langle", r"\rangle"): "()"}
-
-
-def balanced(latex):
-    """Whether no bracket is closed before it opens: in 1,2 but not in 1),(2."""
-    steps = [(token in OPENING) - (token in CLOSING) for token in TOKEN.findall(latex)]
-    return min(itertools.accumulate(steps), default=0) >= 0
-
-
-def both_signs(latex):
-    r"""1 \pm x -> 1 + x and 1 - x; anything else as it is."""
-    if r"\pm" not in latex or latex.count(r"\pm") > 1 or r"\mp" in latex:
-        return [latex]
-    left = latex.split(r"\pm")[0].strip()
-    plus = latex.replace(r"\pm", "+" if left and left[-1] not in "=({" else "")
-    return [plus.strip(), latex.replace(r"\pm", "-").strip()]
-
-
-def same_parts(gold, found):
-    """Two answers of several parts: in order for tuples, intervals and matrices, in any order for
-    lists, sets and unions."""
-    if NAMED.match(gold) and not NAMED.match(found):
-        gold = NAMED.sub("", gold)
-    found = NAMED.sub("", found) if not NAMED.match(gold) else found
-    if not (parts_of(gold) and parts_of(found)):
-        return False
-    (gold_kind, golds), (found_kind, founds) = parts_of(gold), parts_of(found)
-    if len(golds) != len(founds):
-        return False
-    kinds = {gold_kind, found_kind}
-    if kinds == {"list", "()"}:  # x=1, y=2 for (1,2)
-        golds, founds = ([ASSIGNED.sub("", part) for part in parts] for parts in (golds, founds))
-    elif len(kinds) > 1 and kinds not in ({"list", "set"}, {"row", "()"},
-                                          {f"matrix {len(golds)}", "()"}):
-        return False
-    elif gold_kind in ("list", "set", "union"):
-        if not all(map(ASSIGNED.match, golds)):
-            founds = [ASSIGNED.sub("", part) for part in founds]
-        return same_in_any_order(golds, founds)
-    return all(itertools.starmap(same, zip(golds, founds, strict=True)))
+def members_of(latex):
+    r"""What stands between commas and semicolons; 1 \pm x are two members."""
+    members = []
+    for member in split(latex, ",", ";"):
+        if member.count(r"\pm") == 1 and r"\mp" not in member:
+            left, right = member.split(r"\pm")
+            # No plus sign at the beginning of a term.
+            plus = "+" if left.strip() and left.strip()[-1] not in "=({" else ""
+            members += [left + plus + right, f"{left}-{right}"]
+        elif member:
+            members.append(member)
+    return members
 
 
 NAMED = re.compile(  # (x,y)= of (x,y)=(1,2)
@@ -260,7 +266,58 @@ NAMED = re.compile(  # (x,y)= of (x,y)=(1,2)
 ASSIGNED = re.compile(r"^\s*\\?[a-zA-Z]+(?:_\{?\w+\}?)?\s*=\s*(?=[^=]*$)")  # x= of x=1
 
 
-def same_in_any_order(golds, founds):
+def same_parts(gold, found):
+    """Two answers, at least one of several parts: in order for tuples, intervals and matrices, in
+    any order for lists, sets and unions."""
+    gold, found = (NAMED.sub("", latex) for latex in (gold, found))
+    gold_kind, golds = parts_of(gold) or ("one", [gold])
+    found_kind, founds = parts_of(found) or ("one", [found])
+    kinds = {gold_kind, found_kind}
+    if kinds == {"one"}:
+        return same_side(gold, found)
+    if kinds == {"ratio", "one"}:  # 3:4 for 3/4
+        return same_fraction(gold.replace(":", "/"), found.replace(":", "/"))
+    if len(golds) != len(founds):
+        return False
+    if kinds == {"ratio"}:
+        return same_ratio(golds, founds)
+    if kinds == {"list", "()"}:  # x=1, y=2 for (1,2)
+        return in_order(by_name(golds), by_name(founds))
+    if kinds in ({"list"}, {"set"}, {"union"}, {"list", "set"}):
+        if not all(map(ASSIGNED.match, golds)):
+            founds = [ASSIGNED.sub("", part) for part in founds]
+        return in_any_order(golds, founds)
+    vectors = ({"row", "()"}, {f"matrix of {len(golds)} rows", "()"})
+    return (len(kinds) == 1 or kinds in vectors) and in_order(golds, founds)
+
+
+def same_fraction(gold, found):
+    """Two fractions, neither of which comes out even: 42:1 is no 42."""
+    numbers = quantity(gold), quantity(found)
+    return all(number and number.value.denominator > 1 for number in numbers) and (
+        same_quantity(*numbers))
+
+
+def same_ratio(golds, founds):
+    """2:4 for 1:2, by lists of numbers as texts."""
+    golds, founds = ([quantity(part).value for part in parts] for parts in (golds, founds))
+    return all(founds) and all(
+        golds[0] * found == founds[0] * gold for gold, found in zip(golds, founds, strict=True))
+
+
+def by_name(parts):
+    """Values without their names; in the order of the names where all have one: y=2, x=1 is
+    (1,2)."""
+    if all(map(ASSIGNED.match, parts)):
+        parts = sorted(parts, key=lambda part: part.split("=")[0].strip())
+    return [ASSIGNED.sub("", part) for part in parts]
+
+
+def in_order(golds, founds):
+    return all(itertools.starmap(same, zip(golds, founds, strict=True)))
+
+
+def in_any_order(golds, founds):
     founds = list(founds)
     for gold in golds:
         match = next((i for i, found in enumerate(founds) if same(gold, found)), None)
@@ -274,8 +331,11 @@ def same_in_any_order(golds, founds):
 
 NAME = re.compile(  # x, x_1, k_{\max}, f(x), P(A), \alpha, AB
     r"\\?[a-zA-Z]+\s*(?:_\s*(?:\w|\{[^{}]*\}))?'*\s*(?:\([^()]*\))?\s*")
+BOUND = re.compile(  # \sum_{k=1}^8 or the _1 of x_1: letters that are no unknown
+    r"\\[a-zA-Z]+(?:\s*[_^]\s*(?:\w|\{[^{}]*\}))*|_\s*(?:\w|\{[^{}]*\})")
 UNSOLVED = re.compile(  # 3x, x+1, x^2
     r"\d\s*[a-zA-Z]|[a-zA-Z]\s*[-+]\s*\d|\d\s*[-+]\s*[a-zA-Z]|^[a-zA-Z]\s*\^\s*\{?\d")
+OPERATION = re.compile(r"\\(?!frac|cdot|times|sqrt|pi)[a-z]")  # \gcd
 
 
 def same_side(gold, found):
@@ -283,99 +343,76 @@ def same_side(gold, found):
     x = 5 is not y = 5, and 3x = 15 is a question."""
     golds, founds = split(gold, "="), split(found, "=")
     named = len(golds) > 1 and NAME.fullmatch(golds[0])
-    if len(golds) > 1 and not named:
+    if len(golds) > 1 and not named or INEQUALITY.search(gold + found):
         return same_relation(gold, found)
     if len(founds) > 1:
-        if named and not NAME.fullmatch(founds[0]):
+        if named and not NAME.fullmatch(founds[0]):  # 2x-y+1=0 for y=2x+1, but not 2x=84 for x=42
             return not quantity(golds[1]) and same_relation(gold, found)
         if named and tight(founds[0]) != tight(golds[0]):
             return False
-        if not leads_to(founds[0], founds[-1], UNSOLVED):
+        if is_question(founds[0]) or not all(may_equal(side, founds[-1]) for side in founds[:-1]):
             return False
-        if not all(leads_to(left, founds[-1]) for left in founds[1:-1]):
-            return False
-    if INEQUALITY.search(gold) or INEQUALITY.search(found):
-        return same_relation(gold, found)
     exact, *rounded = split(founds[-1], r"\approx")
-    if rounded and NAME.fullmatch(exact) and "\\" not in exact:  # x \approx 3.14
+    if rounded and VARIABLE.fullmatch(exact):  # x \approx 3.14
         exact, *rounded = rounded
     if rounded and not (len(rounded) == 1 and is_about(exact, rounded[0])):
         return False
     return any(same_term(golds[-1], side) for side in (exact, *rounded))
 
 
-def leads_to(left, right, unsolved=None):
-    """Whether left = right may stand in an answer: not 41 = 42, and not 3x = 42."""
+def is_question(left):
+    """Whether the left side of an equation leaves it to be solved: 3x, but not x, 2x+y or f(3)."""
     bare = BOUND.sub(" ", left)
-    letters = set(re.findall("[a-zA-Z]", bare))
-    if letters:
-        return not (unsolved and len(letters) == 1 and unsolved.search(bare))
-    if re.search(r"\d", left) and not re.search(r"\\(?!frac|cdot|times|sqrt|pi)[a-z]", left):
-        return equal_by_value(left, right)
-    return True
+    return len(set(re.findall("[a-zA-Z]", bare))) == 1 and bool(UNSOLVED.search(bare))
 
 
-BOUND = re.compile(  # \\sum_{k=1}^8 or _1 of x_1
-    r"\\[a-zA-Z]+(?:\s*[_^]\s*(?:\w|\{[^{}]*\}))*|_\s*(?:\w|\{[^{}]*\})")
+def may_equal(left, right):
+    """Whether left = right may stand in an answer: not 41 = 42."""
+    has_letters = re.search("[a-zA-Z]", BOUND.sub(" ", left)) or OPERATION.search(left)
+    return has_letters or not re.search(r"\d", left) or equal(left, right)
 
 
 def is_about(exact, rounded):
     r"""Of \frac{22}{7} \approx 3.14, whether it is true to a hundredth."""
-    decimal = quantity(rounded)
-    value = number_of(exact)
-    return bool(decimal) and value is not None and (
-        abs(value - decimal.value) <= abs(decimal.value) / 100)
+    decimal, value = quantity(rounded), number_of(exact)
+    if not decimal or value is None:
+        return False
+    return bool(abs(value - decimal.value) <= abs(decimal.value) / 100)
 
 
 def same_relation(gold, found):
     """Equations and inequalities of several variables, by math-verify."""
     from math_verify import verify
 
-    trees = tree(gold), tree(found)
-    return None not in trees and finished(found, gold) and bool(
-        verify(*trees, timeout_seconds=None))
+    if not finished(found, gold):
+        return False
+    return bool(verify(tree(gold), tree(found), timeout_seconds=None))  # the reference goes first
 
 
 # ---------- terms ----------
-
-def same_term(gold, found):
-    """Two numbers or expressions, with or without a unit."""
-    if tight(gold) == tight(found):
-        return True
-    gold_number, found_number = quantity(gold), quantity(found)
-    turned = gold_number and gold_number.unit == UNITS["°"] and r"\pi" in found
-    if gold_number and not turned and abs(gold_number.value) < LARGE:
-        if not found_number or found_number.even and gold_number.value.denominator == 1:
-            return ratio(gold, found)
-        return same_quantity(gold_number, found_number)
-    if gold_number and found_number:
-        return same_quantity(gold_number, found_number)
-    gold, found = in_radians(gold, found)
-    (gold, gold_unit), (found, found_unit) = without_unit(gold), without_unit(found)
-    if not same_unit(gold_unit, found_unit):
-        return False
-    if gold_unit and found_unit and gold_unit.scale != found_unit.scale:
-        found = rf"{found_unit.scale / gold_unit.scale} \cdot ({found})"
-    return finished(found, gold) and equal_by_value(gold, found)
-
-
-def ratio(gold, found):
-    """3 : 4 for 3/4, which nothing else with a colon is."""
-    return bool(re.fullmatch(r"\d+ ?: ?\d+", found)) and same_term(gold, found.replace(":", "/"))
-
 
 DEGREES = re.compile(r"\s*\^\s*\{?\s*\\circ\s*\}?")  # ^\circ
 UNIT_AT_END = re.compile(  # \text{ cm}^2 or km/h
     r"(?<=[\w})!])\s*(\\text\s*\{.*|(?<=[ }])[a-zA-Z]{2,}(?:[ /^][a-zA-Z/^ 0-9{}-]*)?)$")
 
 
-def in_radians(gold, found):
-    r"""60^\circ and \pi/3 can be compared; degrees in both, outside of functions, are a unit."""
-    if bool(DEGREES.search(gold)) != bool(DEGREES.search(found)) and r"\pi" in gold + found:
-        return DEGREES.sub(r" \\cdot \\frac{\\pi}{180} ", gold), DEGREES.sub(
-            r" \\cdot \\frac{\\pi}{180} ", found)
-    return DEGREES.sub(r" \\cdot \\frac{\\pi}{180} ", gold), DEGREES.sub(
-        r" \\cdot \\frac{\\pi}{180} ", found)
+def same_term(gold, found):
+    """Two numbers or expressions, with or without a unit."""
+    gold_number, found_number = quantity(gold), quantity(found)
+    if gold_number and found_number:
+        even = found_number.even and not gold_number.even and tight(gold) != tight(found)
+        return not even and same_quantity(gold_number, found_number)
+    in_degrees = gold_number and gold_number.unit == UNITS["°"]
+    if gold_number and abs(gold_number.value) < LARGE and not (in_degrees and r"\pi" in found):
+        return False
+    gold, found = (DEGREES.sub(r" \\cdot \\frac{\\pi}{180} ", latex) for latex in (gold, found))
+    (gold, gold_unit), (found, found_unit) = without_unit(gold), without_unit(found)
+    if not same_unit(gold_unit, found_unit) or not finished(found, gold):
+        return False
+    scale = found_unit.multiplier if found_unit else 1
+    if gold_unit and found_unit:
+        scale *= found_unit.scale / gold_unit.scale / gold_unit.multiplier
+    return equal(gold, found if scale == 1 else rf"({scale}) \cdot ({found})")
 
 
 def without_unit(latex):
@@ -383,237 +420,3 @@ def without_unit(latex):
     end = UNIT_AT_END.search(latex)
     unit = end and unit_of(end[1])
     return (latex[: end.start()].strip(), unit) if unit else (latex, None)
-
-
-# ---------- finished ----------
-
-# Besides these an answer may use the commands that its reference uses.
-COMMANDS = set(r"""
-\frac \sqrt \pi \cdot \times \infty \ln \log \exp \sin \cos \tan \cot \sec \csc \arcsin \arccos
-\arctan \sinh \cosh \tanh \lfloor \rfloor \lceil \rceil \binom \emptyset \mathbb \pm \le \ge \ne
-\alpha \beta \gamma \delta \epsilon \varepsilon \zeta \eta \theta \vartheta \iota \kappa \lambda
-\mu \nu \xi \rho \sigma \tau \upsilon \phi \varphi \chi \psi \omega \Gamma \Delta \Theta \Lambda
-\Sigma \Phi \Psi \Omega \hbar \ell \{ \} \setminus \overline \angle \triangle \vec \hat
-""".split())
-COMMAND = re.compile(r"\\(?:[a-zA-Z]+|.)")  # \frac or \{
-CHOOSE = re.compile(r"\\binom\s*\{?\s*\d+\s*\}?\s*\{?\s*\d")  # \binom{5}{2}
-EVEN = re.compile(r"\\frac\s*\{\s*(\d+)\s*\}\s*\{\s*(\d+)\s*\}|(\d+)\s*/\s*(\d+)")  # \frac{4}{2}
-WORD = re.compile(r"(?<![\\a-zA-Z])[a-zA-Z]{4,}")  # maybe
-
-
-def finished(found, gold):
-    """Whether a calculator has nothing left to do in an expression, apart from what the reference
-    leaves undone."""
-    if set(COMMAND.findall(found)) - set(COMMAND.findall(gold)) - COMMANDS:
-        return False
-    if set(WORD.findall(found)) - set(WORD.findall(gold)) or found.count("'") != gold.count("'"):
-        return False
-    counting = r"\binom" in gold or "!" in gold
-    if CHOOSE.search(found) and not counting:
-        return False
-    for over, under, left, right in EVEN.findall(found):
-        over, under = int(over or left), int(under or right)
-        if under > 1 and over % under == 0 and not re.search(r"\d\s*/\s*\d|\\frac", gold):
-            return False
-    found_tree, gold_tree = tree(found), tree(gold)
-    if found_tree is None or gold_tree is None:
-        return False
-    allowed = undone(gold_tree) | ({"factorial", "product"} if counting else set())
-    if (number := quantity(gold)) and abs(number.value) >= LARGE:
-        allowed |= {"power", "factorial"}
-    if allowed & {"power", "factorial"}:
-        allowed.add("product")
-    return undone(found_tree) <= allowed
-
-
-def undone(tree):
-    """What a calculator would still do in a tree of sympy -> set of names of operations."""
-    import sympy
-
-    names = set()
-    for node in sympy.preorder_traversal(tree):
-        if isinstance(node, sympy.Basic) and (name := undone_at(node)):
-            names.add(name)
-    return names
-
-
-def undone_at(node):
-    """The operation that is left undone at a node of a tree, or None."""
-    import sympy
-
-    if isinstance(node, sympy.Add):
-        return "sum" if has_like_terms(node) else None
-    if isinstance(node, sympy.Mul):
-        return "product" if has_plain_product(node) else None
-    if isinstance(node, (sympy.Derivative, sympy.Integral, sympy.Sum, sympy.Product, sympy.Limit,
-                         sympy.MatMul, sympy.MatAdd, sympy.MatPow)):
-        return type(node).__name__
-    if node.free_symbols and isinstance(node, sympy.Pow) and node.args[1].is_negative:
-        # (x^2-1)/(x-1) may be a division left; 1/2^n and 1/e^x are not.
-        return "division" if node.args[0].is_polynomial() else None
-    if node.is_Atom or node.free_symbols:
-        return None
-    if isinstance(node, sympy.Pow):
-        base, exponent = node.args
-        if exponent == -1 or base == 10 and exponent.is_Integer:  # 1/3, 10^8
-            return None
-        if isinstance(base, sympy.Add) and exponent.is_Integer:
-            return "power"  # (1+\sqrt{2})^2
-        return "power" if value_of(node).is_Rational else None
-    # \sin 30^\circ, \arctan 1, |-3|, 5!: the function is gone from what sympy makes of it.
-    return type(node).__name__ if not value_of(node).has(type(node)) else None
-
-
-def value_of(node):
-    """What sympy makes of a tree of plain numbers by itself, without expanding it."""
-    return node.doit() if isinstance(size(node), float) and size(node) < DIGITS else node
-
-
-def has_like_terms(node):
-    """41+1, \\pi+\\pi, 2x+3x: fewer terms are left when sympy adds them up."""
-    import sympy
-
-    terms = []
-    for term in node.args:
-        terms += sympy.Add.make_args(term)
-    added = sympy.Add(*[value_of(term) for term in terms])
-    return len(sympy.Add.make_args(added)) < len(terms)
-
-
-def has_plain_product(node):
-    r"""2 \cdot 3\pi, \frac{4\pi}{2}, x \cdot x: two numbers to multiply, or a fraction that comes
-    out even, or a letter twice."""
-    import sympy
-
-    over, under, letters, roots = [], [], [], 0
-    factors = list(node.args)
-    while factors:
-        factor = factors.pop()
-        if isinstance(factor, sympy.Mul):
-            factors += factor.args
-        elif isinstance(factor, sympy.Pow) and factor.args[1] == -1 and factor.args[0].is_Integer:
-            under.append(factor.args[0])
-        elif isinstance(factor, sympy.Rational) and not factor.is_Integer:
-            over.append(factor)
-        elif factor.is_Number and abs(factor) != 1:
-            over.append(factor)
-        elif not factor.free_symbols and (factor.is_Add or factor.is_Pow and (
-                factor.args[0].is_Integer and factor.args[1].is_positive)):
-            roots += 1
-        else:
-            letters.append(factor.args[0] if isinstance(factor, sympy.Pow) else factor)
-    letters = [letter for letter in letters if letter.is_Symbol]
-    if roots > 1 or len(letters) > len(set(letters)):
-        return True
-    if over and over[0] == 10 or sympy.Pow(10, 1, evaluate=False) in over:
-        return False
-    even = len(over) == len(under) == 1 and over[0].is_Integer and over[0] % under[0] == 0
-    return len(over) > 1 or len(under) > 1 or even
-
-
-# ---------- values ----------
-
-IMAGINARY = re.compile(r"\\[a-zA-Z]+|_\s*(?:\{[^{}]*\}|\w)|[iI]")  # i, but not of \sin or x_i
-
-
-@functools.lru_cache(4096)
-def tree(latex):
-    """The unevaluated tree of sympy for cleaned LaTeX, or None where it is none, or too large."""
-    from latex2sympy2_extended import latex2sympy
-
-    # The parser reads I as the imaginary unit, also that of I_0; no case matters to it.
-    latex = IMAGINARY.sub(lambda m: {"i": "I", "I": r"\Xi "}.get(m[0], m[0]), latex)
-    if re.search(r"\\text|\d\s*_|[^\s]\?", latex):
-        return None
-    try:
-        parsed = latex2sympy(latex.replace("'", r"\prime"), is_real=True,
-                             normalization_config=None)
-        return parsed if size(parsed) < DIGITS else None
-    except Exception:  # the parser raises many kinds
-        return None
-
-
-def size(node):
-    """Digits of the largest number that evaluating a tree meets, about: of 10^{100} about 100."""
-    largest = max((size(part) for part in node.args), default=0.0)
-    return max(largest, abs(magnitude(node)))
-
-
-@functools.lru_cache(4096)
-def magnitude(node):
-    """The decimal logarithm of the absolute value of a tree, about; letters count as 3."""
-    import sympy
-
-    if node.is_Number:
-        return float(sympy.log(abs(node), 10).evalf(5)) if node.is_finite and node else 0.0
-    if node.is_Atom:
-        return 0.5
-    parts = [magnitude(part) for part in node.args]
-    if isinstance(node, sympy.Pow):
-        base, exponent = parts
-        return min(10.0**min(exponent, 300) * max(abs(base), 1e-3), 1e300)
-    if isinstance(node, (sympy.factorial, sympy.exp, sympy.gamma)):
-        return min(10.0**min(parts[0], 300) * max(parts[0], 0.5), 1e300)
-    if isinstance(node, sympy.Mul):
-        return sum(parts)
-    return max(parts, default=0.0) + numbers.log10(max(1, len(parts)))
-
-
-def number_of(latex):
-    """The value of an expression without letters, a sympy number of 30 digits, or None."""
-    parsed = tree(latex)
-    if parsed is None or not hasattr(parsed, "evalf") or parsed.free_symbols:
-        return None
-    value = parsed.evalf(30)
-    return value if value.is_number and value.is_finite else None
-
-
-POINTS = (0.7361, -1.2893, 2.3717, 0.1931, -0.5479, 1.6180, 3.1073, -2.2361)
-
-
-def equal_by_value(gold, found):
-    """Whether two expressions have equal values; with letters in them, wherever we look."""
-    import sympy
-
-    left, right = tree(gold), tree(found)
-    if not isinstance(left, sympy.Expr) or not isinstance(right, sympy.Expr):
-        from math_verify import verify
-
-        return None not in (left, right) and bool(verify(left, right, timeout_seconds=None))
-    letters = sorted(left.free_symbols | right.free_symbols, key=str)
-    rounded = bool(left.atoms(sympy.Float) | right.atoms(sympy.Float))
-    if not letters and not rounded:
-        difference = left.doit() - right.doit()
-        if difference.is_Rational:
-            return difference == 0
-    # Letters of a formula are lengths, masses, times: \sqrt{m^2 g} is m\sqrt{g}.
-    positive = len(letters) > 1 and not (left.has(sympy.Abs) or right.has(sympy.Abs))
-    seen = 0
-    for shift in range(4 if letters else 1):
-        point = {letter: POINTS[(i + 3 * shift) % len(POINTS)] + i // len(POINTS)
-                 for i, letter in enumerate(letters)}
-        point = {letter: sympy.Float(abs(value) if positive else value, 60)
-                 for letter, value in point.items()}
-        x, y = (side.evalf(60, subs=point) for side in (left, right))
-        if not (x.is_number and y.is_number) or sympy.nan in (x, y):
-            return False
-        if not (x.is_finite and y.is_finite):
-            if x != y:
-                return False
-            continue
-        if not close(x, y, rounded):
-            return False
-        seen += 1
-    return seen > 0 or not letters
-
-
-def close(x, y, rounded):
-    """Equal to forty digits; where one is a decimal number, to six decimals and six digits."""
-    larger = max(abs(x), abs(y))
-    return abs(x - y) <= (1e-6 * min(1, larger) if rounded else 1e-40 * larger)
-
-
-def warm_up():
-    """Imports and builds tables, so that the first answer need not."""
-    same(r"\frac{x}{2}", r"0.5x")
-    same("x=y+1", "y=x+1")

@@ -138,7 +138,7 @@ UNITS, PREFIXED = read_table()
 @functools.lru_cache(4096)
 def unit_named(word):
     """The Unit that one word is, or None. "cm", "kilometers", "students"."""
-    candidates = [word] + [word[:-1]] * (len(word) > 3 and word.endswith("s"))
+    candidates = [word] + [word[:-1]] * (len(word) > 2 and word.endswith("s"))
     if len(word) > 2:
         candidates += [candidate.lower() for candidate in candidates]
     for name in candidates:
@@ -172,7 +172,7 @@ SPELLED = (  # what a unit is written with -> plain text; in this order
     (re.compile(r"\b([a-zA-Z]{2,})\.(?!\w)"), r"\1"),  # in.
     (re.compile(r"(?<=\w) +(?:old|long|tall|wide|high|deep|each|in total|total|left|remaining) *$"), ""),
 )
-FACTOR = re.compile(r"\s*(/?)\s*([a-zA-ZΩμÅ°$¢€£¥₹]+)(?:\s*\^?\s*(-?\d))?\s*")  # /s^2 or cm2
+FACTOR = re.compile(r"\s*(/?)\s*([a-zA-ZΩμÅ°$¢€£¥₹]+)(?:(?:\s*\^\s*)?(-?\d))?\s*")  # /s^2 or cm2
 
 
 @functools.lru_cache(4096)
@@ -233,6 +233,7 @@ NUMBER = re.compile(rf"""
     )""", re.VERBOSE)
 PERCENT = re.compile(r"\s*(?:\\?%|\\?\s*\\text\{\s*percent\s*\}|percent\b)\s*(?=$|\S)")  # 50\%
 MONEY = re.compile(r"^([-+]?)\s*(?:US|USD)?\s*\\?([$€£¥₹])\s*")  # $36
+PARENTHESES = re.compile(r"^([-+]?)\s*\(([^()]*)\)$|\((-?\d+)\)(?=\s*/)")  # -(7/3) or (-7)/3
 WHOLE_TEXT = re.compile(r"\\text\s*\{([^{}]*)\}")  # \text{3 hours}
 
 
@@ -286,8 +287,7 @@ def quantity(latex):
     currency = MONEY.match(latex)
     if currency:
         latex = currency[1] + latex[currency.end() :]
-    if latex[:1] == "(" and latex[-1:] == ")" and "(" not in latex[1:]:  # (42)
-        latex = latex[1:-1].strip()
+    latex = PARENTHESES.sub(r"\1\2\3", latex)
     number = NUMBER.match(latex)
     value = number and value_of(number)
     if not value:
