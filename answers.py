@@ -145,7 +145,7 @@ MEMBER = re.compile(r"^\s*[a-zA-Z]\s*\\in(?![a-z])")  # x \in of x \in [0,1]
 
 def words_of(match):
     r"""A match of WORDS in one spelling: \text{cm}; functions as commands, numbers as they are."""
-    inside = match[1] if match[1] is not None else match[2]
+    inside = re.sub(r"\\[,;:! ]|~", " ", match[1] if match[1] is not None else match[2])
     # \mathrm{min} are minutes.
     if re.fullmatch(FUNCTIONS, inside.strip()) and inside not in ("sec", "min", " sec", " min"):
         return rf"\{inside.strip()} "
@@ -249,12 +249,12 @@ def normal(answer):
     text = clean(answer)
     if words := wording(text):  # East
         return words
-    number = re.match(r"[-+]?[\d.,/]+", text)
-    if number and unit_of(text[number.end() :]):
-        text = number[0] if unit_of(text[number.end() :]).multiplier == 1 else text
-    # Degrees, percent and dollars mean nothing, and neither does the x= of x=5.
-    text = re.sub(r"\^\s*\{?\s*\\circ\s*\}?|\\degree|\\?[%$]|^\s*x\s*=", "", text)
-    text = tight(text)
+    text = re.sub(r"^([-+]?[\d.]+)[eE]([-+]?\d+)$", r"\1\\times10^{\2}", text)  # 4.5e33
+    # Units, percent and dollars mean nothing, and neither does the x= of x=5.
+    text = re.sub(r"\\?[%$]|^\s*x\s*=\s*", "", text)
+    number = re.match(r"[-+]?[\d.,/]+|", text)[0]
+    unit = number and unit_of(text.removeprefix(number))
+    text = tight(number if unit and unit.certain and unit.multiplier == 1 else text)
     text = re.sub(r"^(-?)(\d+)/(\d+)$", r"\1\\frac{\2}{\3}", text)  # -1/2
     if re.fullmatch(r"-?\d{1,3}(,\d{3})+(\.\d+)?", text):  # 1,000,000
         text = text.replace(",", "")

@@ -1,5 +1,5 @@
-r"""Expressions as trees of sympy: whether a calculator has nothing left to do in one, and whether two
-have equal values.
+r"""Expressions as trees of sympy: whether a calculator has nothing left to do in one, and whether
+two have equal values.
 
 What is finished is a list, because a list of what is not has holes. An answer may use the commands
 that answers use (COMMANDS). In its tree, which the parser leaves unevaluated, no sum has like
@@ -69,13 +69,14 @@ def magnitude(node):
 # ---------- finished ----------
 
 # Besides these an answer may use the commands that its reference uses.
-COMMANDS = set(r"""
+ORDINARY = r"""
 \frac \sqrt \pi \cdot \times \infty \ln \log \exp \sin \cos \tan \cot \sec \csc \arcsin \arccos
 \arctan \sinh \cosh \tanh \lfloor \rfloor \lceil \rceil \binom \emptyset \mathbb \pm \le \ge \ne
 \alpha \beta \gamma \delta \epsilon \varepsilon \zeta \eta \theta \vartheta \iota \kappa \lambda
 \mu \nu \xi \rho \sigma \tau \upsilon \phi \varphi \chi \psi \omega \Gamma \Delta \Theta \Lambda
 \Sigma \Phi \Psi \Omega \hbar \ell \{ \} \setminus \overline \angle \triangle \vec \hat
-""".split())
+"""
+COMMANDS = frozenset(ORDINARY.split())
 COMMAND = re.compile(r"\\(?:[a-zA-Z]+|.)")  # \frac or \{
 WORD = re.compile(r"(?<![\\a-zA-Z])[a-zA-Z]{4,}")  # maybe
 CHOOSE = re.compile(r"\\binom\s*\{?\s*\d+\s*\}?\s*\{?\s*\d")  # \binom{5}{2}
@@ -176,7 +177,8 @@ def has_like_terms(node):
         if term.as_coeff_Mul()[1].is_Add:
             term = sympy.expand_mul(term)
         terms += sympy.Add.make_args(term)
-    added = sympy.Add(*map(evaluated, terms))
+    # \ln 4 is 2\ln 2.
+    added = sympy.Add(*(sympy.expand_log(evaluated(term)) for term in terms))
     return len(sympy.Add.make_args(added)) < len(terms)
 
 
@@ -185,18 +187,19 @@ def has_plain_product(node):
     (\sqrt{2}\sqrt{3}), a letter twice (x \cdot x) or a fraction that comes out even (4\pi/2)."""
     import sympy
 
+    constants = (sympy.pi, sympy.E, sympy.I)
     numbers, divisors, roots, letters = [], [], [], []
     factors = list(node.args)
     while factors:
         factor = factors.pop()
-        base, exponent = factor.args if factor.is_Pow else (factor, sympy.S.One)
+        base, exponent = factor.as_base_exp()
         if factor.is_Mul:
             factors += factor.args
         elif factor.is_Number and abs(factor) != 1:
             numbers.append(factor)
         elif exponent == -1 and base.is_Integer:
             divisors.append(base)
-        elif base.is_Symbol:
+        elif (base.is_Symbol or base in constants) and exponent.is_number:
             letters.append(base)
         elif not factor.free_symbols and (
                 factor.is_Add or factor.is_Pow and base.is_Integer and exponent.is_positive):

@@ -128,13 +128,13 @@ def as_time(latex):
     return (hour % 12 + 12 * (half == "p") if half else hour), int(time[2] or 0)
 
 
-BASED = re.compile(  # 4210_{5} or (4210)_{\text{five}}
-    r"\(?(\d\w*?)\)?\s*_\s*\{?\s*(?:\\text\{)?(\d+|[a-z]{3,9})\s*\}{0,2}")
+BASED = re.compile(  # 4210_{5} or (4210)_{five} or B1_{16}
+    r"\(?(\d[0-9A-F]*|[A-F]+\d[0-9A-F]*)\)?\s*_\s*\{?\s*(\d+|[a-z]{3,9})\s*\}?")
 
 
 def as_based(latex):
     """A number with its base -> ("4210", "5") of 4210_5, or None."""
-    based = BASED.fullmatch(latex)
+    based = BASED.fullmatch(plain(latex))
     return based and based.groups()
 
 

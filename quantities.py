@@ -95,19 +95,19 @@ MULTIPLIERS = {  # 3 dozen is 36
     "trillion": 10**12,
 }
 # What is counted says nothing about the number: 12 students are 12.
-COUNTED = set("""
-apple ball banana bag bird block boat book bottle box boxes bracelet bus buses cake candy candies
-car card cat chair chicken child children choice class classes clip coin color cookie cow crayon
-cube customer diagonal digit dog drink duck edge egg element employee face factor family families
-fish flower friend fruit game girl boy glass glasses goal group guest head horse house integer item
-kid lap leg lemon lesson letter level lion man marble match matches meal member men mark mug muffin
-number object orange outfit page painting paper part passenger path pen pencil people permutation
-person piece pizza plant plate player point post prime problem question rabbit reader red revolution
-ride rock room root rose row seat seed session share sheep shell shirt shot side slice soldier
-solution song stamp step sticker stone store student subset symbol team term ticket tile time toy
-train tree trip turn unit value vehicle vertex vertices video visitor vote way win woman women word
-worker outcome arrangement combination triangle square rectangle circle region
-""".split()) - {"time", "square", "prime", "red", "head", "part", "mark", "share", "class"}
+NOUNS = """
+apple arrangement bag ball banana bird block boat book bottle box boxes boy bracelet bus buses cake
+candies candy car card cat chair chicken child children choice circle clip coin color combination
+cookie cow crayon cube customer diagonal digit dog drink duck edge egg element employee face factor
+families family fish flower friend fruit game girl glass glasses goal group guest horse house
+integer item kid leg lemon lesson letter level lion man marble match matches meal member men muffin
+mug number object orange outcome outfit page painting paper passenger path pen pencil people
+permutation person piece pizza plant plate player point problem question rabbit reader rectangle
+region revolution rock room root row seat session sheep shell shirt shot slice soldier solution song
+stamp step sticker stone store student subset symbol team term ticket tile toy train tree triangle
+trip unit vehicle vertex vertices video visitor vote way woman women word worker
+"""
+COUNTED = frozenset(NOUNS.split())
 
 
 class Unit(NamedTuple):
@@ -170,7 +170,7 @@ SPELLED = (  # what a unit is written with -> plain text; in this order
     (re.compile(r"\s+cubed\b"), "^3"),
     (re.compile(r"\\cdot|\\times|[*·()]|\bof\b"), " "),  # N \cdot m
     (re.compile(r"\b([a-zA-Z]{2,})\.(?!\w)"), r"\1"),  # in.
-    (re.compile(r"(?<=\w) +(?:old|long|tall|wide|high|deep|each|in total|total|left|remaining) *$"), ""),
+    (re.compile(r"(?<=\w) +(?:old|long|tall|wide|high|deep|each|total|left) *$"), ""),  # years old
 )
 FACTOR = re.compile(r"\s*(/?)\s*([a-zA-ZΩμÅ°$¢€£¥₹]+)(?:(?:\s*\^\s*)?(-?\d))?\s*")  # /s^2 or cm2
 
@@ -234,6 +234,7 @@ NUMBER = re.compile(rf"""
 PERCENT = re.compile(r"\s*(?:\\?%|\\?\s*\\text\{\s*percent\s*\}|percent\b)\s*(?=$|\S)")  # 50\%
 MONEY = re.compile(r"^([-+]?)\s*(?:US|USD)?\s*\\?([$€£¥₹])\s*")  # $36
 PARENTHESES = re.compile(r"^([-+]?)\s*\(([^()]*)\)$|\((-?\d+)\)(?=\s*/)")  # -(7/3) or (-7)/3
+PER = re.compile(r"(?:\\text\{)?\s*(?:/|per\b)")  # \text{ per hour}
 WHOLE_TEXT = re.compile(r"\\text\s*\{([^{}]*)\}")  # \text{3 hours}
 
 
@@ -305,7 +306,7 @@ def quantity(latex):
     if named is None or percent and named.bases:
         return compound(value, rest)
     if currency:  # $5 million and $5 per hour, but not $5 meters
-        if named.bases not in ((), unit.bases) and not re.match(r"(?:\\text\{)?\s*(?:/|per\b)", rest):
+        if named.bases not in ((), unit.bases) and not PER.match(rest):
             return None
         named = unit._replace(multiplier=named.multiplier)
     return Quantity(value * named.multiplier, named, bool(percent), decimals, even)

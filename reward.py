@@ -20,8 +20,8 @@ from concurrent.futures import ThreadPoolExecutor
 from numbers import Real
 from typing import NamedTuple
 
-from mathematics import math, warm_up
 from configurator import UsageError
+from mathematics import math, warm_up
 
 # right: solved; partial: a score above 0, but not solved; timeout: also crashed, or out of memory
 VERDICTS = ("right", "partial", "wrong", "no_answer", "timeout")

@@ -1,8 +1,9 @@
-r"""Answers, reference answers and the verdict each must get, written by hand and judged before any
-grader saw them: what a careful person who marks competition answers would say.
+r"""Answers, reference answers and the verdict each must get, written by hand: what a careful person
+who marks competition answers would say.
 
 CASES has rows (style, answer in the box, reference, is it right, why). An answer stands for a
-response that ends in \boxed{answer}. Where a pair has no reason of its own, that of its class holds.
+response that ends in \boxed{answer}. Where a pair has no reason of its own, that of its style
+holds.
 RESPONSES are whole responses with the verdict that each must get.
 """
 
