@@ -129,6 +129,7 @@ REWRITTEN = (  # as -> is, in this order
     (re.compile(r"\\lbrace(?![a-z])\s*"), r"\\{"),
     (re.compile(r"\\rbrace(?![a-z])\s*"), r"\\}"),
     (re.compile(r"\\imath(?![a-z])"), "i "),
+    (re.compile(r"\\mathbb\s*([A-Z])"), r"\\mathbb{\1}"),
     (re.compile(r"\^\s*\{?\s*\\(?:prime)\s*\}?"), "'"),  # f^{\prime}
     (re.compile(r"\\(?:lvert|rvert|vert)(?![a-z])\s*"), "|"),
     (re.compile(r"(?<=\d)\s*÷\s*(?=\d)"), "/"),
@@ -145,7 +146,8 @@ MEMBER = re.compile(r"^\s*[a-zA-Z]\s*\\in(?![a-z])")  # x \in of x \in [0,1]
 
 def words_of(match):
     r"""A match of WORDS in one spelling: \text{cm}; functions as commands, numbers as they are."""
-    inside = re.sub(r"\\[,;:! ]|~", " ", match[1] if match[1] is not None else match[2])
+    inside = match[1] if match[1] is not None else match[2]
+    inside = re.sub(r"\\[,;:! ]|~|\\cdot(?![a-z])", " ", inside)  # N \cdot m
     # \mathrm{min} are minutes.
     if re.fullmatch(FUNCTIONS, inside.strip()) and inside not in ("sec", "min", " sec", " min"):
         return rf"\{inside.strip()} "

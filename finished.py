@@ -82,6 +82,9 @@ WORD = re.compile(r"(?<![\\a-zA-Z])[a-zA-Z]{4,}")  # maybe
 CHOOSE = re.compile(r"\\binom\s*\{?\s*\d+\s*\}?\s*\{?\s*\d")  # \binom{5}{2}
 # \frac{4}{2} or 4/2, which the parser makes a 2 of
 FRACTION = re.compile(r"\\frac\s*\{\s*(\d+)\s*\}\s*\{\s*(\d+)\s*\}|(\d+)\s*/\s*(\d+)")
+# 1 \cdot x, x \cdot 1, x^1, --x, which the tree does not show
+IDLE = re.compile(r"(?<![\d.}])1\s*(?:\\cdot|\\times|\*)|(?:\\cdot|\\times|\*)\s*1(?![\d.])"
+                  r"|\^1(?![\d./])|-\s*\(?\s*-")
 COUNTING = re.compile(r"\\binom|!")
 
 
@@ -93,6 +96,8 @@ def finished(found, gold):
         if not known.issuperset(pattern.findall(found)):
             return False
     if found.count("'") != gold.count("'"):  # f' is read as f
+        return False
+    if IDLE.search(found) and not IDLE.search(gold):
         return False
     if CHOOSE.search(found) and not COUNTING.search(gold):
         return False
@@ -150,11 +155,15 @@ def undone_at(node):
 
 
 def undone_power(base, exponent):
-    r"""2^{10}, \sqrt{4}, (1+\sqrt{2})^2 -> "power"; 1/(x-1) -> "division", which may cancel, unlike
-    that of 1/2^n and 1/e^x; else None."""
+    r"""2^{10}, \sqrt{4}, (1+\sqrt{2})^2, (2x)^2, (x^2)^3 -> "power"; 1/(x-1) ->
+    "division", which may cancel, unlike that of 1/2^n and 1/e^x; else None."""
     import sympy
 
     power = sympy.Pow(base, exponent, evaluate=False)
+    if exponent.is_Integer and exponent > 1 and (
+            base.is_Pow and base.args[1].is_Integer
+            or base.is_Mul and any(factor.is_Integer for factor in base.args)):
+        return "power"
     if power.free_symbols:
         return "division" if exponent.is_negative and base.is_polynomial() else None
     if exponent == -1 or base == 10 and exponent.is_Integer:  # 1/3, 10^8

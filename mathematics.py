@@ -198,7 +198,10 @@ BRACKETS = {
     (r"\langle", r"\rangle"): "()",
 }
 MATRIX = re.compile(
-    r"[(\[]?\s*\\begin\s*\{([pbB]?matrix|array)\}(?:\{[clr|]*\})?(.*?)\\end\s*\{\1\}\s*[)\]]?")
+    r"[(\[]?\s*\\begin\s*\{([pbB]?matrix|smallmatrix|array)\}(?:\{[clr|]*\})?(.*?)\\end\s*\{\1\}\s*[)\]]?")
+
+SYSTEM = re.compile(r"\\begin\s*\{(cases|aligned)\}(.*?)\\end\s*\{\1\}")
+SCALED = re.compile(r"([^{}]*(?:\{[^{}]*\}[^{}]*)*?)\s*(?:\\cdot\s*)?([(\[]?\s*\\begin.*)")
 
 
 def depths(latex):
@@ -229,6 +232,8 @@ def parts_of(latex):
         rows = [split(row, "&") for row in matrix[2].split(r"\\") if row.strip()]
         kind = "row" if len(rows) == 1 else f"matrix of {len(rows)} rows"
         return kind, list(itertools.chain(*rows))
+    if (system := SYSTEM.fullmatch(latex)) and "&" not in latex:
+        return "list", [row.strip() for row in system[2].split(r"\\") if row.strip()]
     ratio = split(latex, ":")
     if len(ratio) > 1 and all(map(quantity, ratio)):
         return "ratio", ratio
@@ -273,6 +278,8 @@ def same_parts(gold, found):
     gold_kind, golds = parts_of(gold) or ("one", [gold])
     found_kind, founds = parts_of(found) or ("one", [found])
     kinds = {gold_kind, found_kind}
+    if r"\begin" in gold and r"\begin" in found and "one" in kinds:
+        return same_scaled(gold, found)
     if kinds == {"one"}:
         return same_side(gold, found)
     if kinds == {"ratio", "one"}:  # 3:4 for 3/4
@@ -296,6 +303,26 @@ def same_fraction(gold, found):
     numbers = quantity(gold), quantity(found)
     return all(number and number.value.denominator > 1 for number in numbers) and (
         same_quantity(*numbers))
+
+
+def same_scaled(gold, found):
+    r"""\frac{1}{3}\begin{pmatrix}1\\2\end{pmatrix}: matrices of which one has a factor. One that is
+    no fraction is a product left undone, unless the reference has a factor too."""
+    (gold_factor, golds), (found_factor, founds) = scaled(gold), scaled(found)
+    if not golds or not founds or golds[0] != founds[0] or len(golds[1]) != len(founds[1]):
+        return False
+    number = quantity(found_factor)
+    if gold_factor == "1" != found_factor and not (number and number.value.denominator > 1):
+        return False
+    return all(
+        finished(y, x) and equal(rf"({gold_factor}) \cdot ({x})", rf"({found_factor}) \cdot ({y})")
+        for x, y in zip(golds[1], founds[1], strict=True))
+
+
+def scaled(latex):
+    """A matrix with a factor -> the factor, and the kind and cells; "1" where there is none."""
+    factor, matrix = SCALED.fullmatch(latex).groups() if SCALED.fullmatch(latex) else ("", latex)
+    return factor.strip() or "1", parts_of(matrix) if MATRIX.fullmatch(matrix) else None
 
 
 def same_ratio(golds, founds):
@@ -407,7 +434,7 @@ def same_term(gold, found):
         return False
     gold, found = (DEGREES.sub(r" \\cdot \\frac{\\pi}{180} ", latex) for latex in (gold, found))
     (gold, gold_unit), (found, found_unit) = without_unit(gold), without_unit(found)
-    if not same_unit(gold_unit, found_unit) or not finished(found, gold):
+    if not same_unit(gold_unit, found_unit) or not (found_number or finished(found, gold)):
         return False
     scale = found_unit.multiplier if found_unit else 1
     if gold_unit and found_unit:

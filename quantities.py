@@ -162,6 +162,7 @@ SPELLED = (  # what a unit is written with -> plain text; in this order
     (re.compile(r"\\frac\s*\{([^{}]*)\}\s*\{([^{}]*)\}"), r"\1/\2"),  # \frac{m}{s^2}
     (re.compile(r"\\mu\s*"), "μ"),  # \mu m
     (re.compile(r"\\Omega"), "Ω"),
+    (re.compile(r"\\\$"), "$"),
     (re.compile(r"\\ell\b"), "L"),
     (re.compile(r"\bper\b"), "/"),  # miles per hour
     (re.compile(r"\b(?:square|sq\.?)\s+([a-zA-Z]+)"), r"\1^2"),  # square meters
@@ -199,7 +200,7 @@ def unit_of(latex):
         unit = unit_named(word)
         if unit is None:
             return None
-        certain = certain or len(word) > 1 or not word.isascii()
+        certain = certain or len(word) > 1 or not (word.isascii() and word.isalpha())
         power = sign * int(power or 1)
         scale *= unit.scale**power
         for base, n in unit.bases:

@@ -131,6 +131,11 @@ cases(
         ("F_{9}", "34"), (r"\varphi(43)", "42"), ("(42x)'", "42"),
         (r"\left.42x\right|_{x=1}", "42"), (r"(\sqrt{42})^2", "42"), (r"(1,2)\cdot(3,4)", "11"),
         ("|3+4i|", "5"), (r"\cos 60^\circ", r"\frac12"), (r"9 \times \$2", "18"), ("3 x 6", "18"),
+        (r"\mathrm{lcm}(6,14)", "42"), ("gcd(84,126)", "42"), (r"|\{1,2,\ldots,42\}|", "42"),
+        ("a_{10}", "42"), ("x^0", "1"), (r"\frac{7}{7}", "1"), ("x/x", "1"), ("F(3)-F(0)", "9"),
+        (r"\left[x^2\right]_{0}^{3}", "9"), (r"1+\frac12+\frac14+\cdots", "2"),
+        (r"\frac{1}{1-\frac{1}{2}}", "2"), (r"\frac{6\cdot 8}{2}", "24"),
+        (r"\frac{\binom{4}{2}}{8}", r"\frac34"), (r"\frac{0}{5}", "0"),
     ])
 
 cases(
@@ -156,7 +161,8 @@ cases(
         ("2^{100}", "1267650600228229401496703205376", "no calculator writes it out"),
         (r"\sqrt {51}", r"\sqrt{51}"), ("2*pi", r"2\pi"), ("pi/4", r"\frac{\pi}{4}"),
         ("sqrt(3)/2", r"\frac{\sqrt3}{2}"), ("sqrt2", r"\sqrt{2}"), (r"1-\frac{1}{e}", "1-e^{-1}"),
-        (r"\frac{2017!}{2}", "2017!/2"),
+        (r"\frac{2017!}{2}", "2017!/2"), ("2^{-1/2}", r"\frac{\sqrt2}{2}"),
+        (r"\frac{27\sqrt{3}}{4}\text{ square inches}", r"\frac{27\sqrt3}{4}"),
     ],
     wrong=[
         (r"\pi+\pi", r"2\pi"), (r"2 \cdot 3\pi", r"6\pi"), (r"\sqrt{2}+\sqrt{2}", r"2\sqrt{2}"),
@@ -177,7 +183,11 @@ cases(
         (r"512 \cdot 512 + 512 \cdot 512", "2^{19}", "a sum, and the reference has none"),
         (r"2(1+\sqrt{2})+1", r"3+2\sqrt2"), (r"\frac{10\pi}{2}", r"5\pi"),
         ("2^{2018}", "2^{2018}-1"), (r"e^{\ln 3}", "3"), (r"\sqrt{2}\cdot\sqrt{3}", r"\sqrt{6}"),
-        (r"|-\sqrt{2}|", r"\sqrt2"), (r"\zeta(2)", r"\frac{\pi^2}{6}"),
+        (r"|-\sqrt{2}|", r"\sqrt2"), (r"\zeta(2)", r"\frac{\pi^2}{6}"), (r"\ln 4-\ln 2", r"\ln 2"),
+        (r"e\cdot e", "e^2"), (r"\sqrt{2}\cdot 1", r"\sqrt{2}"), (r"1\cdot\sqrt{2}", r"\sqrt{2}"),
+        (r"\sqrt{2}^1", r"\sqrt2"), (r"-(-\pi)", r"\pi"), (r"\sqrt{2}+0", r"\sqrt2"),
+        (r"\frac{2\sqrt{2}}{2}", r"\sqrt2"),
+        (r"\frac{120^\circ}{360^\circ}\cdot\pi\cdot 6^2", r"12\pi"), (r"36\pi-24\pi", r"12\pi"),
     ])
 
 cases(
@@ -204,7 +214,8 @@ cases(
          r"\frac{\sqrt{2mU}}{\hbar}",
          "letters of a formula are positive"),
         (r"I_0 e^{-t/\tau}", r"I_{0} e^{-\frac{t}{\tau}}"), ("x^(1/2)", r"\sqrt{x}"),
-        ("(x+1)/(x-1)", r"\frac{x+1}{x-1}"),
+        ("(x+1)/(x-1)", r"\frac{x+1}{x-1}"), (r"k_B T\ln 2", r"k_{B}T \ln 2"),
+        (r"2\hat{i}-\hat{j}", r"-\hat{j}+2\hat{i}"), (r"\frac{\pi}{4}+k\pi", r"k\pi+\frac{\pi}{4}"),
     ],
     wrong=[
         ("x^2 + 1", "x^2 - 1"), ("2x", "x"), ("x^2+2^2", "x^2+4", "a power is left"),
@@ -219,7 +230,9 @@ cases(
         ("x+1+2", "x+3"), (r"\sum_{i=1}^{n} i", r"\frac{n(n+1)}{2}"), ("x", "y"), ("x^3", "x^2"),
         ("a+b", "ab"), ("2^n", "n^2"), ("x h", "x"), ("3(x+2)+1", "3x+7", "like terms"),
         (r"I_1 e^{-t/\tau}", r"I_0 e^{-t/\tau}"), ("|x|", "x"), (r"\sqrt{x^2}", "x"),
-        ("x^{2+1}", "x^3"), (r"(\sin x)'", r"\cos x"),
+        ("x^{2+1}", "x^3"), (r"(\sin x)'", r"\cos x"), ("x^1", "x"), (r"x\cdot 1", "x"),
+        ("(x^2)^3", "x^6"), ("(2x)^2", "4x^2"), ("2(3x)", "6x"), ("(2x)(3y)", "6xy"), ("x+0", "x"),
+        (r"\frac{x}{x}", "x"), (r"\hbar(\omega+\omega)", r"2\hbar\omega"),
     ])
 
 cases(
@@ -296,7 +309,10 @@ cases(
         (r"25 \text{ m}^2", r"25 \text{ square meters}"), ("2 hrs", "2"),
         ("6 feet 2 inches", "74 inches"), (r"60 \text{ years old}", "60"),
         (r"4700\ \Omega", r"4.7\ \mathrm{k\Omega}"), (r"72\text{ km/h}", r"20\text{ m/s}"),
-        ("7 dollars and 50 cents", r"\$7.50"),
+        ("7 dollars and 50 cents", r"\$7.50"), (r"9\ \mathrm{V\,m^{-1}}", "9"),
+        (r"6.7\times10^{-11}\ \mathrm{N\,m^2\,kg^{-2}}", "6.7e-11"),
+        (r"36\ \mathrm{N\cdot m}", "36"), ("36 EUR", "36"), ("2h 30min", "150 min"),
+        (r"3.5\ \text{kPa}", "3500 Pa"), (r"30\text{ Hz}", r"30\text{ s}^{-1}"),
     ],
     wrong=[
         (r"6 \text{ cm}", "7"), (r"5\text{ cm}", r"5 \text{ m}", "another length"),
@@ -316,7 +332,8 @@ cases(
         (r"42 \text{ in base } 7", "42"), (r"42\text{ fewer}", "42"), ("42 unless", "42"),
         (r"5\text{ cm} \times 2", "5"), ("5 and a half", "5"), ("50% of 84", "42"),
         ("half of 84", "42"), ("twice 21", "42"), ("5 cm or 6 cm", "5"),
-        (r"\pi \text{ is wrong}", r"\pi"), ("5 pairs of two", "5"),
+        (r"\pi \text{ is wrong}", r"\pi"), ("5 pairs of two", "5"), ("0.7c", "0.7", "a letter"),
+        ("9.8 m g", "9.8"), (r"\mu mg", r"\mu m"), ("about 5", "5"),
     ])
 
 cases(
@@ -342,7 +359,8 @@ cases(
         (r"\frac{\pi}{3}", r"60 \text{ degrees}"),
         (r"\sqrt{3}", r"\tan 60^\circ", "the reference is left undone"),
         (r"\cos 40^{\circ}", r"\cos 40^\circ"), (r"\sin(40^\circ)", r"\sin 40^\circ"),
-        (r"135\degree", "135"),
+        (r"135\degree", "135"), (r"180^\circ", r"\pi"), (r"\pi \text{ radians}", r"180^\circ"),
+        (r"\cos 70^\circ", r"\sin 20^\circ"),
     ],
     wrong=[
         ("42 million", "42"), ("42 dozen", "42"), (r"42 \text{ thousand}", "42"),
@@ -472,6 +490,7 @@ cases(
         ("C, A", "A, C"), ("x_1=2, x_2=3", "2,3"),
         (r"1, \frac{-1\pm i\sqrt{3}}{2}",
          r"1, -\frac12+\frac{\sqrt3}{2}i, -\frac12-\frac{\sqrt3}{2}i"),
+        (r"x = 2k\pi, k \in \mathbb{Z}", r"2k\pi, k\in\mathbb Z"),
     ],
     wrong=[
         (r"\{1,2\}", r"\{1,3\}"), ("1", "1,2"), ("1,2,3", "1,2"),
@@ -508,6 +527,7 @@ cases(
         (r"(-\infty, \infty)", r"(-\infty,+\infty)"), ("(1,\n2)", "(1,2)"), (r"\{(1,2)\}", "(1,2)"),
         (r"\mathbb{R}", r"(-\infty,\infty)"),
         (r"1 \leq x < 2 \text{ or } x > 5", r"[1,2)\cup(5,\infty)"), ("y=2, x=1", "(1,2)"),
+        (r"\begin{cases}x=2\\y=-1\end{cases}", "(2,-1)"),
     ],
     wrong=[
         ("[0,1)", "(0,1)"), ("[0,1]", "[0,2]"), ("(2,1)", "(1,2)"), ("k>2", r"k \ge 2"),
@@ -549,6 +569,9 @@ cases(
         (r"\begin{pmatrix} \dfrac12 \\ -3 \end{pmatrix}",
          r"\begin{pmatrix} 1/2 \\ -3 \end{pmatrix}"),
         (r"\langle 1,2,3\rangle", r"\begin{pmatrix}1\\2\\3\end{pmatrix}"),
+        (r"\frac{1}{3}\begin{pmatrix}1\\2\end{pmatrix}", r"\begin{pmatrix}1/3\\2/3\end{pmatrix}"),
+        (r"\begin{pmatrix}1/3\\2/3\end{pmatrix}", r"\frac{1}{3}\begin{pmatrix}1\\2\end{pmatrix}"),
+        (r"\begin{smallmatrix}1\\2\end{smallmatrix}", r"\begin{pmatrix}1\\2\end{pmatrix}"),
     ],
     wrong=[
         (r"\begin{pmatrix}1\\2\end{pmatrix}", r"\begin{pmatrix}2\\1\end{pmatrix}"),
@@ -568,6 +591,7 @@ cases(
          r"\begin{pmatrix} -2 & 1 \\ 3/2 & -1/2 \end{pmatrix}"),
         (r"\begin{pmatrix} 1 & 2 \\ 3 & 4 \end{pmatrix}", "-2"),
         (r"2\begin{pmatrix}1\\2\end{pmatrix}", r"\begin{pmatrix}2\\4\end{pmatrix}"),
+        (r"\frac{1}{3}\begin{pmatrix}1\\2\end{pmatrix}", r"\begin{pmatrix}1/3\\1/3\end{pmatrix}"),
     ])
 
 # ---------- indices, bases, complex numbers, white space ----------
@@ -578,12 +602,12 @@ cases(
         ("4210_5", "4210_{5}"), ("4210₅", "4210_5"), ("x_1", "x_{1}"),
         (r"4210_{\text{5}}", "4210_5"), ("a_n", "a_{n}"), ("(4210)_5", "4210_5"),
         ("2A_16", "2A_{16}"), ("x_1+x_2", "x_2+x_1"), ("4210", "4210_5", "the base was given"),
-        ("a_{n+1}", "a_{n + 1}"),
+        ("a_{n+1}", "a_{n + 1}"), ("B1_{16}", r"\text{B1}_{16}"),
     ],
     wrong=[
         ("4210_7", "4210_{5}"), ("11_2", "3"), ("x_1", "x_2"), ("42_7", "42", "in base 7 it is 30"),
         ("x", "x_1"), ("x_1", "x"), ("101_2", "101"), ("a_n", "a_m"), ("a_{10}", "a_1"),
-        ("4211_5", "4210_5"), ("x_1+x_2", "x_1+x_3"), ("420_5", "4210_5"),
+        ("4211_5", "4210_5"), ("x_1+x_2", "x_1+x_3"), ("420_5", "4210_5"), ("1001_3", "1001_2"),
     ])
 
 cases(
