@@ -85,6 +85,8 @@ for code in range(0x3B1, 0x3CA):  # α is "GREEK SMALL LETTER ALPHA"
     LATEX[code] = " \\" + unicodedata.name(chr(code)).split()[-1].lower() + " "
 for degree in "°º":
     LATEX[ord(degree)] = r"^\circ "
+for invisible in "\u200b\u200c\u200d\u2060\ufeff":
+    LATEX[ord(invisible)] = None
 for dash in "−–—‐‑‒⁻":
     LATEX[ord(dash)] = "-"
 for fraction in "½⅓⅔¼¾⅕⅖⅗⅘⅙⅚⅛⅜⅝⅞":
@@ -97,7 +99,7 @@ WRAPPERS = (("$$", "$$"), ("$", "$"), (r"\(", r"\)"), (r"\[", r"\]"), ("**", "**
 FUNCTIONS = (
     "sin|cos|tan|cot|sec|csc|arcsin|arccos|arctan|sinh|cosh|tanh|ln|log|exp|gcd|lcm|max|min|det")
 WORDS = re.compile(  # \textbf{(C)} or {\rm cm} or \operatorname{gcd}
-    r"\\(?:text|textbf|textit|textrm|textsf|textup|textnormal|emph|mathrm|mbox|hbox|mathsf"
+    r"\\(?:text|textbf|textit|textrm|textsf|texttt|textup|textnormal|emph|mathrm|mbox|hbox|mathsf"
     r"|operatorname\*?|rm|bf|it)(?![a-z])\s*\{((?:[^{}]|\{[^{}]*\})*)\}|\{\\(?:rm|bf|it)\s+([^{}]*)\}")
 FONT = re.compile(  # \mathbf of \mathbf{26}, \Large of \Large 5
     r"\\(?:mathbf|boldsymbol|bm|mathit|mathtt|pmb|mathnormal|mathcal|underline|bf|bfseries|rm|it"
@@ -141,6 +143,9 @@ REWRITTEN = (  # as -> is, in this order
     (re.compile(r"\s+"), " "),
 )
 GROUP = re.compile(r"\{(?:[^{}\\]|\{[^{}]*\}|\\[a-zA-Z])*\}")  # {x=42}
+STATED = re.compile(  # \text{The answer is } or \text{The answer is B}
+    r"^(\\text\{\s*)?(?:the\s+)?(?:final\s+|correct\s+)*answer\s*(?:is|:)\s*:?\s*(\}?)",
+    re.IGNORECASE)
 MEMBER = re.compile(r"^\s*[a-zA-Z]\s*\\in(?![a-z])")  # x \in of x \in [0,1]
 
 
@@ -155,7 +160,7 @@ def words_of(match):
         return inside.strip()
     if re.fullmatch(r"\s*,?\s*(?:and|or)\s*", inside):
         return " , "
-    if not re.search("[a-zA-Z%$]", inside) or "\\" in inside:
+    if not re.search("[a-zA-Z%$]", inside) or "\\" in inside or "=" in inside:
         return inside
     return rf"\text{{{re.sub('[{}]', '', inside)}}}"  # K^{-1}
 
@@ -189,7 +194,8 @@ def clean(answer):
     answer = FONT.sub("", WORDS.sub(words_of, answer))
     for written, meant in REWRITTEN:
         answer = written.sub(meant, answer)
-    answer = unwrapped(MEMBER.sub("", answer.strip()))
+    answer = STATED.sub(lambda m: r"\text{" if m[1] and not m[2] else "", answer.strip())
+    answer = unwrapped(MEMBER.sub("", answer))
     return answer.removeprefix(r"\approx").strip()
 
 
@@ -210,7 +216,7 @@ CHOSEN = re.compile(  # B or (b) or B. 12 cm
     r"(?:[(\[{]\s*([A-J])\s*[)\]}]|([A-J]))\s*($|(?<=[)\]}]).*|[-.:,;)(=].*)",
     re.IGNORECASE | re.DOTALL)
 ANOTHER = re.compile(  # a letter by itself: the C of "B or C"; neither f(x) nor 3.2 J nor "a car"
-    r"(?<![\w\\^_+*/])(?:(?<!\d )|(?=.[.):]))(?!a (?!is|was|or|and|may|might|could|also)[a-z]{2})"
+    r"(?<![\w\\^_+*/{])(?:(?<!\d )|(?=.[.):]))(?!a (?!is|was|or|and|may|might|could|also)[a-z]{2})"
     r"([A-HJ])(?![\w^_=+*]|\s*[=(]|'\w)", re.IGNORECASE)
 DOUBT = re.compile(  # of "B, not sure"
     r"^\W*(?:but|not|or|maybe|perhaps|probably|is|isn't|wrong|incorrect|false)\b", re.IGNORECASE)

@@ -31,7 +31,7 @@ def math(response, answer):
     if nesting(found) > DEEPEST:
         return False
     try:
-        return same(alone(gold), alone(STATED.sub("", found)))
+        return same(alone(gold), alone(found))
     except (MemoryError, RecursionError):
         raise
     except Exception:  # sympy raises many kinds
@@ -56,11 +56,6 @@ def nesting(latex):
     """How many brackets are open at once, at most."""
     steps = [(c in "([{") - (c in ")]}") for c in latex]
     return max(itertools.accumulate(steps), default=0)
-
-
-STATED = re.compile(  # \text{The answer is }
-    r"^(?:\\text\{\s*)?(?:the\s+)?(?:final\s+|correct\s+)*answer\s*(?:is|:)\s*:?\s*\}?(?=[^}]*$)",
-    re.IGNORECASE)
 
 
 def alone(latex):

@@ -319,8 +319,9 @@ def compound(value, rest):
     for gap in re.finditer(r"(?<=[a-z])[\s,]+(?:and\s+)?(?=\d)", rest):
         first_unit = unit_of(rest[: gap.start()])
         second = quantity(rest[gap.end() :])
-        # Only units of one kind can be added.
-        if first_unit and second and second.unit and first_unit.bases == second.unit.bases != ():
+        # Only units of one kind can be added, large ones first; 5 cm, 6 cm are two answers.
+        if first_unit and second and second.unit and (
+                first_unit.bases == second.unit.bases and first_unit.scale > second.unit.scale):
             total = value * first_unit.scale + second.value * second.unit.scale
             return Quantity(total / first_unit.scale, first_unit._replace(certain=False))
     return None
@@ -346,6 +347,8 @@ def same_quantity(gold, found):
     if found.unit and not found.unit.certain and not (gold.unit and gold.unit.bases):
         return False
     if gold.percent != found.percent:  # 50 % is 50 and 0.5
+        if gold.unit or found.unit:
+            return False
         whole, part = (gold, found) if found.percent else (found, gold)
         return same_value(whole, part) or same_value(whole, part._replace(value=part.value / 100))
     if gold.unit and found.unit and gold.unit.bases and found.unit.bases:

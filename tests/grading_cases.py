@@ -360,7 +360,7 @@ cases(
         (r"\sqrt{3}", r"\tan 60^\circ", "the reference is left undone"),
         (r"\cos 40^{\circ}", r"\cos 40^\circ"), (r"\sin(40^\circ)", r"\sin 40^\circ"),
         (r"135\degree", "135"), (r"180^\circ", r"\pi"), (r"\pi \text{ radians}", r"180^\circ"),
-        (r"\cos 70^\circ", r"\sin 20^\circ"),
+        (r"\cos 70^\circ", r"\sin 20^\circ"), (r"36\$", "36"),
     ],
     wrong=[
         ("42 million", "42"), ("42 dozen", "42"), (r"42 \text{ thousand}", "42"),
@@ -372,6 +372,7 @@ cases(
         ("60", r"\frac{\pi}{3}"), (r"\$42 \text{ thousand}", "42"), (r"\$5 \text{ meters}", "5"),
         (r"\frac{\pi}{3}^\circ", r"\frac{\pi}{3}", "degrees of radians"),
         (r"\pi \text{ dozen}", r"\pi"), (r"5\pi \text{ million}", r"5\pi"), ("$18-$20", "18"),
+        ("3%", "3 dollars"),
     ])
 
 cases(
@@ -396,6 +397,8 @@ cases(
         (r"{\bf 2019}", "2019"), (r"\Large 42", "42"), (r"\mathbf{26}", "26"),
         (r"\textbf{26}", "26"), (r"\displaystyle \frac{1}{2}", "1/2"), (r"\text{42}", "42"),
         (r"\boldsymbol{42}", "42"), (r"\bf{42}", "42"), (r"\mathrm{42}", "42"),
+        (r"\text{The final answer is }{55}", "55"), (r"\text{m + n = 55}", "55"),
+        ("55\u200b", "55", "an invisible character"), (r"\texttt{55}", "55"),
     ],
     wrong=[
         (")))2", "2"), (r"2\\3", "2"), (r"\pm 2", "2"), ("2,3", "3"), (r"42 \text{ or } 43", "43"),
@@ -404,6 +407,8 @@ cases(
         (r"42\quad 43", "43"), (r"\text{I think } 42", "42"), ("??42", "42"),
         (r"42 \text{ and } 42.5", "42"), ("between 41 and 43", "42"), ("41 < x < 43", "42"),
         ("[42]", "43"), ("42 (43)", "42"), (r"42 \cup 43", "42"),
+        (r"\text{five more than fifty}", "55"), ("55...", "55"), ("55-", "55"),
+        (r"55 \to 56", "55"), ("either 42", "42"), ("5,5", "55"),
     ])
 
 # ---------- letters and words ----------
@@ -428,6 +433,7 @@ cases(
         ("C) I only", "C"), ("B) I and II only", "B"), (r"\text{(C) neither of them}", "C"),
         ("Therefore, the answer is C", "C"),
         (r"\text{D. The reaction is a Diels-Alder reaction}", "D"), ("D. at a distance d", "D"),
+        (r"D. $$\frac{a}{b}$$", "D"), ("A (9)", "A"),
     ],
     wrong=[
         ("B", "C"), ("(B)", "C"), ("12", "C"), ("Cat", "C"), ("A and C", "C"), ("A, B", "A"),
@@ -441,7 +447,8 @@ cases(
         ("A, maybe", "A"), ("B, or else A", "B"), ("A)B)C)D)", "A"),
         (r"\text{A. 12 or B. 13}", "A"), ("AA", "A"), ("C. 27 D. 28", "C"), ("B (A is close)", "B"),
         ("D=A", "D"), ("C: 27; D: 28", "C"), (r"\text{either B or C}", "C"), ("D -> A", "D"),
-        (r"\text{C is incorrect}", "C"), ("C?", "C"),
+        (r"\text{C is incorrect}", "C"), ("C?", "C"), ("A nor B", "A"), ("A, B, or C", "A"),
+        ("A\nB", "A"),
     ])
 
 cases(
@@ -491,6 +498,7 @@ cases(
         (r"1, \frac{-1\pm i\sqrt{3}}{2}",
          r"1, -\frac12+\frac{\sqrt3}{2}i, -\frac12-\frac{\sqrt3}{2}i"),
         (r"x = 2k\pi, k \in \mathbb{Z}", r"2k\pi, k\in\mathbb Z"),
+        (r"30^\circ, 60^\circ", r"60^{\circ},30^{\circ}"), (r"f(x)=\pm x", "f(x)=x, f(x)=-x"),
     ],
     wrong=[
         (r"\{1,2\}", r"\{1,3\}"), ("1", "1,2"), ("1,2,3", "1,2"),
@@ -501,7 +509,8 @@ cases(
         (r"\{(2,1)\}", r"\{(1,2)\}"), ("A, B", "A, C"), (r"\{1,2\}", "(1,2)", "a set has no order"),
         ("1,2 or 3", "1,2"), (r"\{\{5\}\}", "5"), ("0", r"\emptyset"),
         (r"\{1,2,\ldots\}", r"\{1,2\}"), ("x^2=4", r"\pm 2", "not solved"),
-        ("2<x<3", "2,3", "an interval"), ("x=1 or x=1+1", "1,2"),
+        ("2<x<3", "2,3", "an interval"), ("x=1 or x=1+1", "1,2"), ("5 cm, 6 cm", "11 cm"),
+        ("f(x)=x", r"f(x)=\pm x"),
     ])
 
 cases(
