@@ -81,8 +81,9 @@ SYMBOLS = {
     "∫": "int", "∏": "prod", "→": "to", "∠": "angle", "△": "triangle",
 }
 LATEX = {ord(symbol): rf" \{name} " for symbol, name in SYMBOLS.items()}
-for code in range(0x3B1, 0x3CA):  # α is "GREEK SMALL LETTER ALPHA"
-    LATEX[code] = " \\" + unicodedata.name(chr(code)).split()[-1].lower() + " "
+for code in range(0x3B1, 0x3CA):  # α is "GREEK SMALL LETTER ALPHA"; λ is a "LAMDA"
+    name = unicodedata.name(chr(code)).split()[-1].lower().replace("lamda", "lambda")
+    LATEX[code] = rf" \{name} "
 for degree in "°º":
     LATEX[ord(degree)] = r"^\circ "
 for invisible in "\u200b\u200c\u200d\u2060\ufeff":
@@ -116,7 +117,8 @@ REWRITTEN = (  # as -> is, in this order
     (re.compile(r"\\frac\s*(\w)"), r"\\frac{\1}"),  # \frac12
     (re.compile(r"(\\frac\s*\{[^{}]*\})\s*(\w)"), r"\1{\2}"),  # \frac{1}2
     (re.compile(r"(?:\{|^)([^{}]{1,20})\\over(?![a-z])([^{}]{1,20})(?:\}|$)"), r"\\frac{\1}{\2}"),
-    (re.compile(r"√\s*(?:\(([^()]*)\)|\{([^{}]*)\}|(\d+|[a-zA-Z]))"), r"\\sqrt{\1\2\3}"),  # √(x+1)
+    # {1 \over 2} above, √(x+1) and sqrt(3) below
+    (re.compile(r"√\s*(?:\(([^()]*)\)|\{([^{}]*)\}|(\d+|[a-zA-Z]))"), r"\\sqrt{\1\2\3}"),
     (re.compile(r"(?<![\\a-zA-Z])sqrt\s*(?:\(([^()]*)\)|\{([^{}]*)\})"), r"\\sqrt{\1\2}"),
     (re.compile(r"\\sqrt\s*(\w)|(?<![\\a-zA-Z])sqrt\s*(\d+)"), r"\\sqrt{\1\2}"),  # \sqrt2
     (re.compile(r"(?<![\\a-zA-Z])pi(?![a-zA-Z])"), r"\\pi "),  # 2*pi
@@ -126,7 +128,7 @@ REWRITTEN = (  # as -> is, in this order
     (re.compile(r"\\(?:geq|geqslant)(?![a-z])|>="), r"\\ge "),
     (re.compile(r"\\lt(?![a-z])"), "<"),
     (re.compile(r"\\gt(?![a-z])"), ">"),
-    (re.compile(r"\\(?:neq)(?![a-z])"), r"\\ne "),
+    (re.compile(r"\\neq(?![a-z])"), r"\\ne "),
     (re.compile(r"\\(?:varnothing|O(?![a-z]))|\\\{\s*\\\}"), r"\\emptyset "),  # \{\}
     (re.compile(r"\\lbrace(?![a-z])\s*"), r"\\{"),
     (re.compile(r"\\rbrace(?![a-z])\s*"), r"\\}"),

@@ -208,7 +208,7 @@ cases(
         (r"\sum_{i=1}^{n} i", r"\sum_{i=1}^{n} i", "the reference's own text"),
         (r"\frac{1}{2}mv^2", r"\frac{mv^{2}}{2}"), (r"\frac{mg}{k}", "mg/k"), ("3x^2", r"3\,x^2"),
         ("f(x)=x^2+1", "x^2+1"), ("x^2+1", "f(x)=x^2+1"), (r"2x\cos(x^2)", r"2 x \cos x^2"),
-        (r"\alpha+\beta", r"\beta+\alpha"), ("α+β", r"\alpha+\beta"), ("(x-1)(x+1)", "x^2-1"),
+        (r"\alpha+\beta", r"\beta+\alpha"), ("α+β", r"\alpha+\beta"), ("2λ", r"2\lambda"), ("(x-1)(x+1)", "x^2-1"),
         (r"\frac{a}{b}c", r"\frac{ac}{b}"),
         (r"\sqrt{\frac{2 m U}{\hbar^2}}",
          r"\frac{\sqrt{2mU}}{\hbar}",

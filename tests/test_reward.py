@@ -284,6 +284,7 @@ def test_signals_for_the_trainer_do_not_reach_the_workers(math_grader):
 
 
 def test_a_worker_that_died_idle_costs_nothing(math_grader):
+    assert verdicts_of(math_grader, [r"\boxed{1}"] * 8, ["1"] * 8) == ["right"] * 8  # it started
     for worker in math_grader.workers:
         os.kill(worker.process.pid, signal.SIGKILL)
         worker.process.wait()
