@@ -520,7 +520,8 @@ def run(cfg, group):
         kept = Kept(cfg.output + ".part", identity, group)
     graders = make_graders(cfg, [data.reward for data in sets.values()])
     for data in sets.values():
-        graders[data.reward].canary(data.problems[0].answer)
+        first = data.problems[0]
+        graders[data.reward].canary(first.answer, first.prompt)
     engine = make_engine(dataclasses.replace(cfg, model=base), group)
     if policy:
         load_weights(policy, None, cfg.model)

@@ -20,8 +20,8 @@ from concurrent.futures import ThreadPoolExecutor
 from numbers import Real
 from typing import NamedTuple
 
-from answers import equivalent, math
 from configurator import UsageError
+from mathematics import math, warm_up
 
 # right: solved; partial: a score above 0, but not solved; timeout: also crashed, or out of memory
 VERDICTS = ("right", "partial", "wrong", "no_answer", "timeout")
@@ -34,6 +34,7 @@ def exact(response, answer):
 
 GRADERS = {"exact": exact, "math": math}
 MEMORY_GIB = 4  # of a worker that grades by mathematics
+RESIDENT_MIB = 512  # a worker over it between two answers is replaced: caches keep heavy answers
 START = 60.0  # seconds a worker may take to start
 
 
@@ -53,12 +54,13 @@ def function_of(name):
 
 
 def respond(grader, task):
-    """Carry out one task, {"response": ..., "answer": ...} or {"example": ...} for the canary.
+    """Carry out one task, {"response": ..., "answer": ...}, or {"example": ..., "question": ...}
+    for the canary.
 
     -> {"score": ...} or {"verdict": ...}, {"responses": ...} for the canary, or {"error": ...}."""
     try:
         if "example" in task:
-            return {"responses": examples(grader, task["example"])}
+            return {"responses": examples(grader, task["example"], task["question"])}
         score = grader(task["response"], task["answer"])
         if score is None:
             return {"verdict": "no_answer"}
@@ -75,13 +77,16 @@ def respond(grader, task):
         return {"error": f"{type(error).__name__}: {error}"}
 
 
-def examples(grader, answer):
-    """A right response to a real answer, then some that are not."""
+def examples(grader, answer, question):
+    """A right response to a real answer, then some that are not: another word, nothing, and, where
+    the grader says what a right response looks like, one that only repeats the question."""
     response_to = getattr(grader, "example", str)  # else the bare answer is a right response
     other = "zebra" if answer.strip() != "zebra" else "giraffe"
     responses = [response_to(answer), response_to(other), ""]
     if re.fullmatch(r"-?\d{1,15}", answer):
         responses.append(response_to(str(int(answer) + 1)))
+    if hasattr(grader, "example") and question.strip() not in ("", answer.strip()):
+        responses.append(response_to(question))
     return responses
 
 
@@ -104,7 +109,7 @@ def work(name, deadline):
             resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
             logging.disable(logging.WARNING)
             # Imports and builds its tables now, not under the first answer's clock.
-            equivalent("1", "2")
+            warm_up()
         grader = function_of(name)
     except Exception as error:
         print(json.dumps({"error": f"{type(error).__name__}: {error}"}), file=reply)
@@ -197,13 +202,21 @@ class Worker:
         begin = time.monotonic()
         line = self.exchange(json.dumps(task).encode() + b"\n", self.deadline)
         self.slowest = max(self.slowest, time.monotonic() - begin)
-        if line:
-            return json.loads(line)
         # A new process starts at once, to be ready for the next task.
-        self.stop()
-        if not self.closed:
-            self.start()
-        return None
+        if not line or self.name == "math" and resident(self.process.pid) > RESIDENT_MIB:
+            self.stop()
+            if not self.closed:
+                self.start()
+        return json.loads(line) if line else None
+
+
+def resident(pid):
+    """MiB of memory that a process holds; 0 when it is gone."""
+    try:
+        with open(f"/proc/{pid}/statm") as file:
+            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
+    except (OSError, IndexError):
+        return 0.0
 
 
 def source_fingerprint(name):
@@ -279,10 +292,11 @@ class Grader:
             for future in pending:
                 future.cancel()
 
-    def canary(self, answer):
-        """A right and some other responses to a real answer must score so. UsageError if not: every
-        reward would be worthless."""
-        made = self.ask({"example": answer}) or {"error": "it took too long"}
+    def canary(self, answer, question=""):
+        """A right and some other responses to a real question must score so. UsageError if not:
+        every reward would be worthless."""
+        made = self.ask({"example": answer, "question": question})
+        made = made or {"error": "it took too long"}
         if "error" in made:
             raise UsageError(
                 f"reward={self.name}: its .example failed on answer {answer!r}: {made['error']}")

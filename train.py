@@ -511,7 +511,8 @@ def load_data(cfg, tokenizer, group):
     sets = [training, *eval_sets.values()]
     graders = make_graders(cfg, [data.reward for data in sets])
     for data in sets:
-        graders[data.reward].canary(data.problems[0].answer)
+        first = data.problems[0]
+        graders[data.reward].canary(first.answer, first.prompt)
     return training, eval_sets, graders
 
 

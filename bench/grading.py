@@ -1,11 +1,17 @@
 """
-Answers graded a second by reward=math, before, amid and after answers made to hang it.
+Answers graded a second by reward=math, before, amid and after answers made to hang it; how often it
+is wrong, beside math-verify alone; and the answers of a run that it refused as unfinished.
 $ python bench/grading.py                  # 2 workers, 2,000 answers
 $ python bench/grading.py --workers=8
+$ python bench/grading.py --cases          # the hand-written table: tests/grading_cases.py
+$ python bench/grading.py --cases --file=mine.py   # [(style, answer, reference, right, why)]
+$ python bench/grading.py --unfinished=out/run     # trained with --samples=all
 """
 import argparse
+import json
 import os
 import random
+import runpy
 import sys
 import time
 from collections import Counter
@@ -15,7 +21,11 @@ sys.path.insert(0, os.path.join(os.path.dirname(__file__), ".."))
 
 from hostile_answers import hostile_answers
 
+from answers import clean, extract
+from quantities import quantity
 from reward import Grader
+
+TABLE = os.path.join(os.path.dirname(__file__), "..", "tests", "grading_cases.py")
 
 # Number of a question -> an answer and its reference, equal but for how they are written.
 QUESTIONS = (
@@ -48,20 +58,95 @@ def ordinary(count, seed):
     return responses, references
 
 
+def math_verify(responses, references):
+    """The verdicts of math-verify alone, as its manual calls it -> list of bool."""
+    import logging
+
+    from math_verify import parse, verify
+
+    logging.disable(logging.WARNING)
+    return [bool(verify(parse(f"${reference}$"), parse(response)))
+            for response, reference in zip(responses, references, strict=True)]
+
+
+def share(part, whole):
+    return f"{len(part) / len(whole):.1%} of {len(whole)}" if whole else "-"
+
+
+def judge_cases(path, grader):
+    """Prints how often `math` and math-verify call wrong answers right and refuse right ones, per
+    style and in all, then the cases in which `math` is mistaken."""
+    cases = runpy.run_path(path)["CASES"]
+    responses = [rf"Hence the answer is $\boxed{{{case[1]}}}$." for case in cases]
+    references = [case[2] for case in cases]
+    verdicts = {
+        "math": [grade.verdict == "right" for grade in grader.grade(responses, references)],
+        "math-verify": math_verify(responses, references),
+    }
+    print("| style | wrong called right: math | math-verify | right refused: math | math-verify |")
+    print("|---|---|---|---|---|")
+    for style in [*dict.fromkeys(case[0] for case in cases), "all"]:
+        cells = []
+        for is_right in (False, True):
+            of_style = [i for i, case in enumerate(cases)
+                        if style in (case[0], "all") and case[3] == is_right]
+            for scorer in verdicts.values():
+                cells.append(share([i for i in of_style if scorer[i] != is_right], of_style))
+        print(f"| {style} | {' | '.join(cells)} |")
+    for case, verdict in zip(cases, verdicts["math"], strict=True):
+        if verdict != case[3]:
+            print("called right:" if verdict else "refused:", *map(repr, case))
+
+
+def count_unfinished(folder, grader):
+    """Prints per step of a run the share of responses that `math` calls right, and of those that it
+    refuses though math-verify finds them equal and they are no written number: work left undone."""
+    with open(os.path.join(folder, "samples.jsonl")) as file:
+        records = [json.loads(line) for line in file]
+    print("step responses right unfinished")
+    for step in sorted({record["step"] for record in records}):
+        of_step = [record for record in records if record["step"] == step]
+        responses = [record["response"] for record in of_step]
+        references = [record["answer"] for record in of_step]
+        right = [grade.verdict == "right" for grade in grader.grade(responses, references)]
+        equal = math_verify(responses, references)
+        unfinished = 0
+        for response, is_right, is_equal in zip(responses, right, equal, strict=True):
+            answer = extract(response)
+            if answer and is_equal and not is_right and not quantity(clean(answer)):
+                unfinished += 1
+        print(f"{step:4} {len(of_step):9} {sum(right) / len(of_step):5.3f} "
+              f"{unfinished / len(of_step):10.3f}", flush=True)
+
+
 def main():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--answers", type=int, default=2000)
     parser.add_argument("--timeout", type=float, default=5.0)
+    parser.add_argument("--cases", action="store_true")
+    parser.add_argument("--file", default=TABLE)
+    parser.add_argument("--unfinished")
     args = parser.parse_args()
+    grader = Grader("math", args.workers, args.timeout)
+    if args.cases:
+        judge_cases(args.file, grader)
+    elif args.unfinished:
+        count_unfinished(args.unfinished, grader)
+    else:
+        measure_speed(grader, args)
+    grader.close()
+
+
+def measure_speed(grader, args):
+    """Prints the answers a second of each phase."""
     hostile = [rf"\boxed{{{answer}}}" for answer in hostile_answers()]
     phases = {
         "before": ordinary(args.answers, seed=0),
-        "hostile": (hostile, ["42"] * len(hostile)),
+        "hostile": (2 * hostile, ["42"] * len(hostile) + [r"x^2+\pi"] * len(hostile)),
         "after": ordinary(args.answers, seed=1),
     }
-    grader = Grader("math", args.workers, args.timeout)
     # All workers are started before the first clock.
     grader.grade([r"\boxed{1}"] * 4 * args.workers, ["1"] * 4 * args.workers)
     print(f"{args.workers} workers, {args.timeout:g} s an answer at most")
@@ -78,7 +163,6 @@ def main():
         print(LINE.format(phase, len(references), f"{seconds:.1f}",
                           f"{len(references) / seconds:.0f}", f"{slowest:.2f}",
                           ", ".join(counts)), flush=True)
-    grader.close()
 
 
 if __name__ == "__main__":

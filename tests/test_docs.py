@@ -14,9 +14,11 @@ import sys
 import threading
 import time
 import tomllib
+from collections import Counter
 
 import numpy as np
 import pytest
+from grading_cases import CASES
 
 import data
 import plot
@@ -290,6 +292,21 @@ def test_every_metric_is_explained(tmp_path):
     main(["--steps=1", "--eval_sets=", "--prompts_per_step=4", f"--out_dir={tmp_path}/run"])
     logged = set(json.loads((tmp_path / "run" / "metrics.jsonl").read_text()))
     assert set(re.findall(r"`([\w/]+)`", table)) - {"price", "exp3p"} == logged
+
+
+def test_the_table_of_grading_is_of_the_cases_there_are():
+    rows = re.findall(r"^\| ([^|]+) \| [\d.]+% of (\d+) .* of (\d+) \|$",
+                      PAGES["docs/data_and_grading.md"], re.M)
+    counts = Counter((style, is_right) for style, _, _, is_right, _ in CASES)
+    for style, wrong, right in rows[:-1]:
+        assert (int(wrong), int(right)) == (counts.pop((style, False)), counts.pop((style, True)))
+    assert not counts
+    assert rows[-1][0] == "all" and sum(map(int, rows[-1][1:])) == len(CASES)
+
+
+@pytest.mark.slow
+def test_the_table_of_grading_is_what_the_command_prints():
+    assert printed("bench/grading.py", "--cases") in PAGES["docs/data_and_grading.md"]
 
 
 @pytest.mark.slow
