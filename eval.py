@@ -16,10 +16,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from answers import string_match
 from checkpoint import load_weights
 from configurator import UsageError, check_knobs, configure, knob, refuse
 from data import Gated, fingerprint, load_set, reasons, split_name
+from grading.answers import string_match
 from model import load_policy, load_tokenizer
 from ranks import Group
 from reward import Grader, close_graders, grade, source_fingerprint

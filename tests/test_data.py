@@ -16,9 +16,9 @@ from make_files import (
     write_jsonl,
 )
 
-from answers import string_match
 from configurator import UsageError
 from data import DATASETS, HUB, Gated, load_problems, load_set, read_rows
+from grading.answers import string_match
 from reward import Grader
 from worlds.problems import (
     ARITH,

@@ -295,8 +295,8 @@ def test_every_metric_is_explained(tmp_path):
 
 
 def test_the_table_of_grading_is_of_the_cases_there_are():
-    rows = re.findall(r"^\| ([^|]+) \| [\d.]+% of (\d+) .* of (\d+) \|$",
-                      PAGES["docs/data_and_grading.md"], re.M)
+    page, _ = PAGES["docs/data_and_grading.md"].split("fresh_grading_cases.py", 1)
+    rows = re.findall(r"^\| ([^|]+) \| [\d.]+% of (\d+) .* of (\d+) \|$", page, re.M)
     counts = Counter((style, is_right) for style, _, _, is_right, _ in CASES)
     for style, wrong, right in rows[:-1]:
         assert (int(wrong), int(right)) == (counts.pop((style, False)), counts.pop((style, True)))
@@ -306,7 +306,14 @@ def test_the_table_of_grading_is_of_the_cases_there_are():
 
 @pytest.mark.slow
 def test_the_table_of_grading_is_what_the_command_prints():
-    assert printed("bench/grading.py", "--cases") in PAGES["docs/data_and_grading.md"]
+    page = PAGES["docs/data_and_grading.md"]
+    assert printed("bench/grading.py", "--cases") in page
+    fresh = printed("bench/grading.py", "--cases", "--file=tests/fresh_grading_cases.py")
+    table = [line for line in fresh.splitlines() if line.startswith("|")]
+    assert "\n".join(table) in page
+    wrong, wrong_of_math_verify, refused, refused_of_math_verify = [
+        float(rate) for rate in re.findall(r"([\d.]+)% of", table[-1])]
+    assert wrong <= 3 < wrong_of_math_verify and refused <= 10 < refused_of_math_verify
 
 
 @pytest.mark.slow

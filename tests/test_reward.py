@@ -16,11 +16,11 @@ from grading_cases import RESPONSES
 from hostile_answers import hostile_answers
 
 import reward
-from answers import normal, string_match
 from configurator import UsageError
-from finished import tree
-from mathematics import math
-from quantities import quantity, unit_of
+from grading.answers import normal, string_match
+from grading.finished import tree
+from grading.mathematics import math
+from grading.quantities import quantity, unit_of
 from reward import VERDICTS, Grader, grade
 from rollout import Rollout
 from worlds.problems import Problem
