@@ -117,7 +117,8 @@ CASES = [
 
         ("math500",
      "\\begin{cases} x+1 & x<0 \\\\ x^2 & x\\ge 0\\end{cases}",
-     "\\begin{cases} x+1 & \\text{if } x<0, \\\\ x^2 & \\text{if } x\\geq 0.\\end{cases}", True, "piecewise, other layout"),
+     "\\begin{cases} x+1 & \\text{if } x<0, \\\\ x^2 & \\text{if } x\\geq 0.\\end{cases}",
+     True, "piecewise, other layout"),
     ("math500", r"\frac{1}{4}+\frac{1}{8}", r"\frac{3}{8}", False, "unevaluated sum of fractions"),
     ("math500", r"1-\frac{5}{8}", r"\frac{3}{8}", False, "unevaluated complement"),
     ("math500", r"\frac{\binom{4}{2}}{\binom{6}{2}}", r"\frac{2}{5}", False,
