@@ -19,7 +19,7 @@ import numpy as np
 from checkpoint import load_weights
 from configurator import UsageError, check_knobs, configure, knob, refuse
 from data import Gated, fingerprint, load_set, reasons, split_name
-from grading.answers import string_match
+from grader.answers import string_match
 from model import load_policy, load_tokenizer
 from ranks import Group
 from reward import Grader, close_graders, grade, source_fingerprint

@@ -2,7 +2,7 @@
 
 A grader is a function (response text, reference answer) -> a number in [0, 1], True or False, or
 None where the response holds no answer. `exact` compares whole texts. `math` compares answers by
-mathematics (grading/); symbolic algebra can take forever on what a policy writes, so it runs in
+mathematics (grader/); symbolic algebra can take forever on what a policy writes, so it runs in
 worker processes that are killed at a deadline. So does reward=path.py:function, yours.
 """
 import atexit
@@ -21,7 +21,7 @@ from numbers import Real
 from typing import NamedTuple
 
 from configurator import UsageError
-from grading.mathematics import math, warm_up
+from grader.mathematics import math, warm_up
 
 # right: solved; partial: a score above 0, but not solved; timeout: also crashed, or out of memory
 VERDICTS = ("right", "partial", "wrong", "no_answer", "timeout")

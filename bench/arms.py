@@ -121,7 +121,7 @@ def fingerprint_of(name):
 
 def ablated(name, folder):
     """Copy this checkout into the new `folder` and apply ablations/`name`.diff -> folder."""
-    for part in ("worlds", "grading", "config", "bench"):
+    for part in ("worlds", "grader", "config", "bench"):
         shutil.copytree(os.path.join(ROOT, part), os.path.join(folder, part))
     for file in os.listdir(ROOT):
         if file.endswith(".py"):

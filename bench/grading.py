@@ -21,8 +21,8 @@ sys.path.insert(0, os.path.join(os.path.dirname(__file__), ".."))
 
 from hostile_answers import hostile_answers
 
-from grading.answers import clean, extract
-from grading.quantities import quantity
+from grader.answers import clean, extract
+from grader.quantities import quantity
 from reward import Grader
 
 TABLE = os.path.join(os.path.dirname(__file__), "..", "tests", "grading_cases.py")

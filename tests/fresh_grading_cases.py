@@ -114,8 +114,7 @@ CASES = [
     ("math500", r"\text{ even }", r"\text{even}", True, "spaces in text"),
     ("math500", r"Evelyn", r"\text{Evelyn}", True, "name without text macro"),
     ("math500", r"\$18.9", r"18.90", True, "money with a trailing zero dropped"),
-
-        ("math500",
+    ("math500",
      "\\begin{cases} x+1 & x<0 \\\\ x^2 & x\\ge 0\\end{cases}",
      "\\begin{cases} x+1 & \\text{if } x<0, \\\\ x^2 & \\text{if } x\\geq 0.\\end{cases}",
      True, "piecewise, other layout"),
@@ -182,8 +181,7 @@ CASES = [
     ("math500", r"x_1", r"x_2", False, "other index"),
     ("math500", r"\sqrt[3]{11}", r"\sqrt{11}", False, "cube root for square root"),
     ("math500", r"\log_{10} 3", r"\ln 3", False, "wrong logarithm base"),
-
-        ("math500",
+    ("math500",
      "\\begin{cases} x^2 & x<0 \\\\ x+1 & x\\ge 0\\end{cases}",
      "\\begin{cases} x+1 & x<0 \\\\ x^2 & x\\ge 0\\end{cases}", False, "pieces swapped"),
 

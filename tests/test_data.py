@@ -18,7 +18,7 @@ from make_files import (
 
 from configurator import UsageError
 from data import DATASETS, HUB, Gated, load_problems, load_set, read_rows
-from grading.answers import string_match
+from grader.answers import string_match
 from reward import Grader
 from worlds.problems import (
     ARITH,

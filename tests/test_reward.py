@@ -17,10 +17,10 @@ from hostile_answers import hostile_answers
 
 import reward
 from configurator import UsageError
-from grading.answers import normal, string_match
-from grading.finished import tree
-from grading.mathematics import math
-from grading.quantities import quantity, unit_of
+from grader.answers import normal, string_match
+from grader.finished import tree
+from grader.mathematics import math
+from grader.quantities import quantity, unit_of
 from reward import VERDICTS, Grader, grade
 from rollout import Rollout
 from worlds.problems import Problem

@@ -3,7 +3,7 @@ letters of multiple choice, words, and the second scorer of evaluation."""
 import re
 import unicodedata
 
-from grading.quantities import unit_of
+from grader.quantities import unit_of
 
 LONGEST = 300  # characters; a longer answer is wrong unless it is the same text
 

@@ -8,9 +8,9 @@ intervals, sets and matrices are compared part by part, so that this holds for e
 import itertools
 import re
 
-from grading.answers import CHOICE, LONGEST, clean, extract, letter, plain, tight, wording
-from grading.finished import LARGE, equal, finished, number_of, tree
-from grading.quantities import UNITS, quantity, same_quantity, same_unit, unit_of
+from grader.answers import CHOICE, LONGEST, clean, extract, letter, plain, tight, wording
+from grader.finished import LARGE, equal, finished, number_of, tree
+from grader.quantities import UNITS, quantity, same_quantity, same_unit, unit_of
 
 DEEPEST = 12  # brackets inside brackets: parsers backtrack
 

@@ -10,7 +10,7 @@ import functools
 import math
 import re
 
-from grading.quantities import quantity
+from grader.quantities import quantity
 
 DIGITS = 20_000  # of the largest number that is computed with
 LARGE = 10**15  # a number from here on may stay a power or a factorial
