@@ -34,6 +34,7 @@ sys.path.insert(0, ROOT)
 PROMPT = ["--prompt_gdro=true"]
 ROLLOUT = ["--rollout_gdro=true"]
 EXP3P = [*ROLLOUT, "--rollout_rule=exp3p", "--n_min=2", "--n_max=12"]  # the paper's arms
+EVEN = ["--prompt_signal=nll", "--prompt_eta=0.5"]  # weight p^-1/2, see docs/results.md
 VARIANCE = "--rollout_utility=variance"
 DAPO = ["--prompts_per_step=128", "--steps=50"]  # twice the prompts, for half of the steps
 
@@ -51,6 +52,8 @@ ARMS = {
     "rollout_exp3p_error": ([*EXP3P, "--arm_signal=error"], {}),
     "rollout_exp3p_surrogate": (EXP3P, {}),
     "both": (PROMPT + ROLLOUT, {}),
+    "prompt_even": ([*PROMPT, *EVEN], {}),
+    "both_even": ([*PROMPT, *ROLLOUT, *EVEN], {}),
     "preset_paper_prompt": (["--preset=paper", *PROMPT], {}),
     "preset_paper_rollout": (["--preset=paper", *ROLLOUT], {}),
     "preset_reference_prompt": (["--preset=reference", *PROMPT], {}),
