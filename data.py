@@ -12,6 +12,7 @@ import os
 import re
 from collections import Counter
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
@@ -25,11 +26,11 @@ DATASETS = {"arith": arith, "letters": letters, "chains": chains, "orders": orde
 
 # ---------- benchmarks and training sets of the Hugging Face hub ----------
 
-def plain_dapo(row):
+def plain_dapo(row, column="prompt"):
     """Some prompts still carry the instruction of the set they were taken from."""
     before = r"\A\s*Solve the following math problem step by step\.[^\n]*Answer:[^\n]*\n+"
     after = r"\n+\s*Remember to put your answer on its own line after \"Answer:\"\.?\s*\Z"
-    return row | {"prompt": re.sub(after, "", re.sub(before, "", row["prompt"]))}
+    return row | {column: re.sub(after, "", re.sub(before, "", str(row[column])))}
 
 
 def level_of_math(row):
@@ -162,8 +163,9 @@ def load_problems(spec, split="train", data_dir="problems"):
     columns = {key: keys.get(key) or usual[key] for key in COLUMNS}
     layout = replace(HUB.get(name, HubSet(name)), **columns)
     # A copy of DAPO, or a set laid out like it, carries its instructions too.
-    if name not in HUB and (layout.prompt, layout.answer) == ("prompt", "solution"):
-        layout = replace(layout, prepare=plain_dapo)
+    is_like_dapo = name not in HUB and (layout.prompt, layout.answer) == ("prompt", "solution")
+    if is_like_dapo or layout.prepare is plain_dapo:
+        layout = replace(layout, prepare=partial(plain_dapo, column=layout.prompt))
     problems = problems_of(rows, layout, spec)
     kept, repeats = without_repeats(problems)
     left_out = Counter(incomplete=len(rows) - len(problems)) + repeats

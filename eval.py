@@ -350,12 +350,17 @@ def table(columns, gains=False):
                                              for r in results)))
     lines.append(row("truncated / no answer", (f"{r['truncated']:.3f} / {r['no_answer']:.3f}"
                                                for r in results)))
-    for group in first["groups"] if len(first["groups"]) <= 10 else ():
+    groups = list(first["groups"])
+    if len(groups) > 10:
+        groups = sorted(groups, key=lambda group: first["groups"][group][mean])[:5]
+    for group in groups:
         cells = []
         for r in results:
             of_group = r["groups"].get(group)
             cells.append(f"{of_group[mean]:.3f} / {of_group[passed]:.3f}" if of_group else "-")
         lines.append(row(f"  {group or 'all'} mean / pass", cells))
+    if len(groups) < len(first["groups"]):
+        lines.append(f"  and {len(first['groups']) - len(groups)} groups that began better")
     return lines
 
 

@@ -204,7 +204,8 @@ def test_bad_files_say_what_to_change(tmp_path, rows, message):
 
 
 def test_unreadable_names_say_what_there_is(tmp_path):
-    with pytest.raises(UsageError, match="there are arith, letters, dapo, .* gpqa, owner/name"):
+    with pytest.raises(UsageError,
+                       match="there are arith, letters, chains, orders, dapo, .* gpqa, owner/name"):
         load_problems("arithmetic")
     with pytest.raises(UsageError, match="no such file"):
         load_problems("nowhere.jsonl")
@@ -256,6 +257,13 @@ def test_the_old_instruction_is_stripped_from_dapo(problems_dir):
     problems, left_out = load_problems("dapo", "train", os.path.dirname(problems_dir))
     assert len(problems) == 11
     assert left_out == {"conflicting": 2, "repeated": 1}
+    # other columns, and a prompt that is a number
+    asked = [{"prompt": 7, "solution": "7"}, {"x": "What is 1 + 1?", "solution": "2"}]
+    folder = os.path.dirname(problems_dir)
+    for row, spec in zip(asked, ("dapo", "dapo:prompt=x"), strict=True):
+        write_jsonl(os.path.join(folder, "dapo.jsonl"), [row])
+        found = load_problems(spec, "train", folder)[0]
+        assert [p.prompt for p in found] == [str(row["x" if "x" in spec else "prompt"])]
 
 
 def test_options_of_gpqa_are_shuffled_by_the_question_alone(problems_dir):

@@ -13,7 +13,7 @@ import pytest
 from make_files import tiny_qwen3, write_benchmarks, write_jsonl
 
 import eval as evaluation
-from eval import interval, paper_table, pass_at_k, summarize
+from eval import interval, paper_table, pass_at_k, summarize, table
 from model import load_tokenizer
 from ranks import Group
 from rollout import Rollout
@@ -54,6 +54,16 @@ def test_summary_names_the_worst_group():
         "questions": 2,
     }
     assert result["mean@8/interval"][0] <= result["mean@8"] <= result["mean@8/interval"][1]
+
+
+def test_of_many_groups_the_worst_are_shown_and_the_rest_is_counted():
+    right = [i % 9 for i in range(24)]
+    result = summarize(right, [f"group {i:02}" for i in range(24)], n=8, k=8) | {
+        "right": right, "scores": right, "truncated": 0.0, "no_answer": 0.0}
+    lines = table({"before": result, "after": result})
+    shown = [line.split()[1] for line in lines if "mean / pass" in line]
+    assert shown == ["00", "09", "18", "01", "10"]  # 0, 0, 0, 1 and 1 of 8
+    assert lines[-1] == "  and 19 groups that began better"
 
 
 def test_the_command_line_reports_the_base_policy(tmp_path, capsys):
