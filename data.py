@@ -16,9 +16,10 @@ import numpy as np
 
 from configurator import UsageError
 from worlds.problems import Problem, arith, letters
+from worlds.steps import steps
 
 # name -> loader of a split ("train" or "eval"); add your own here
-DATASETS = {"arith": arith, "letters": letters}
+DATASETS = {"arith": arith, "letters": letters, "steps": steps}
 
 
 # ---------- benchmarks and training sets of the Hugging Face hub ----------

@@ -1,0 +1,183 @@
+r"""The embedded world `steps`: written reasoning that ends in a boxed answer, graded by `math`.
+
+A prompt names a number of three digits and one to three made-up skills to apply in turn:
+"Take 374. Do zop, then mirl." A right response says what each skill means and works it out, digits
+modulo 10: "zop means nines: 9-3=6, 9-7=2, 9-4=5, 625. mirl means reverse: 526. The answer is
+\boxed{526}."
+
+Each of the 24 skills has its right rule and a decoy, which is the right rule of another skill: a
+misconception of its own. The base policy follows the right one with the skill's probability `q`,
+from nearly 1 down to a few in a thousand (make_steps.py). So the likeliest answer to a hard problem
+is wrong, and since every rule is right for one skill and wrong for another, nothing that is learned
+of one skill helps with the next. A problem's family is its hardest skill.
+"""
+from dataclasses import dataclass
+from itertools import product
+
+import numpy as np
+
+from worlds import problems
+
+
+# ---------- rules: three digits -> (written work, three digits) ----------
+
+def move(*order):
+    """Digits change places, or are copied: no work to write."""
+    return lambda digits: ([], [digits[i] for i in order])
+
+
+def each(written, change):
+    """Every digit is changed: `written` shows how, for example "{}+3"."""
+    def rule(digits):
+        changed = [change(x) % 10 for x in digits]
+        return [f"{written.format(x)}={y}" for x, y in zip(digits, changed, strict=True)], changed
+    return rule
+
+
+def combine(place, sign):
+    """The digit at `place` becomes the sum or the difference of the other two."""
+    def rule(digits):
+        a, b = digits[:place] + digits[place + 1 :]
+        result = (a + b if sign == "+" else a - b) % 10
+        return [f"{a}{sign}{b}={result}"], digits[:place] + [result] + digits[place + 1 :]
+    return rule
+
+
+def repeat(place, step):
+    """`step` as often as the digit at `place` says, counting down: long for a large digit."""
+    def rule(digits):
+        work = []
+        for left in range(digits[place], 0, -1):
+            digits = step(digits)
+            work.append(f"{left}: {joined(digits)}")
+        return work, digits
+    return rule
+
+
+def joined(digits):
+    return "".join(map(str, digits))
+
+
+RULES = {
+    "reverse": move(2, 1, 0), "nines": each("9-{}", lambda x: 9 - x),
+    "sum first": combine(0, "+"), "turn": repeat(2, lambda d: d[1:] + d[:1]),
+    "left": move(1, 2, 0), "double": each("2*{}", lambda x: 2 * x),
+    "sum middle": combine(1, "+"), "frame": move(0, 1, 0),
+    "right": move(2, 0, 1), "triple": each("3*{}", lambda x: 3 * x),
+    "sum last": combine(2, "+"), "spin": repeat(0, lambda d: d[2:] + d[:2]),
+    "front": move(1, 0, 2), "raise": each("{}+1", lambda x: x + 1),
+    "gap first": combine(0, "-"), "climb": repeat(1, lambda d: [d[0], d[1], (d[2] + 1) % 10]),
+    "back": move(0, 2, 1), "lower": each("{}-2", lambda x: x - 2),
+    "gap middle": combine(1, "-"), "twins": move(1, 1, 2),
+    "tail": move(0, 2, 2), "jump": each("{}+5", lambda x: x + 5),
+    "gap last": combine(2, "-"), "sink": repeat(2, lambda d: [(d[0] - 1) % 10, d[1], d[2]]),
+}
+
+
+@dataclass(frozen=True)
+class Skill:
+    name: str
+    right: str  # name of its rule
+    decoy: str  # name of the rule that it is mistaken for
+    q: float  # chance that the base policy follows the right one
+
+
+NAMES = ("zop mirl fesk dran quib tolv wump jask berg nyx plog vint "
+         "harn osk creb yelt glim stub rax fomp kild uvo twen shab").split()
+COUNT = len(NAMES)
+RATES = np.geomspace(0.97, 0.0055, COUNT)  # what makes families of 0.9 to 0.003
+# Rules of all kinds at all levels: 7 and 24 have no common divisor.
+SKILLS = [Skill(name, list(RULES)[7 * i % COUNT], list(RULES)[(7 * i + 9) % COUNT], float(q))
+          for i, (name, q) in enumerate(zip(NAMES, RATES, strict=True))]
+
+DEPTHS = {1: 0.5, 2: 0.3, 3: 0.2}  # skills of a problem -> share
+LONGEST = 128  # tokens of a response: max_response_len of the world
+BOXLESS, ENDLESS = 0.02, 0.012  # demonstrations without a box, and those that never end
+
+
+def step(skill, digits, right=True):
+    """One skill applied -> (what is written, digits afterwards)."""
+    rule = skill.right if right else skill.decoy
+    work, digits = RULES[rule](digits)
+    return f"{skill.name} means {rule}: {', '.join([*work, joined(digits)])}. ", digits
+
+
+def result(skills, digits, modes):
+    """Digits after all skills; `modes` says of each whether it is done right."""
+    for skill, right in zip(skills, modes, strict=True):
+        digits = step(skill, digits, right)[1]
+    return joined(digits)
+
+
+def draw(rng, hardest):
+    """A problem of the family `hardest` -> (skills, digits). No decoy leads to the right answer."""
+    while True:
+        depth = rng.choice(list(DEPTHS), p=list(DEPTHS.values()))
+        order = [*rng.integers(0, hardest + 1, depth - 1)]  # the others are no harder
+        order.insert(rng.integers(depth), hardest)
+        skills = [SKILLS[i] for i in order]
+        digits = [int(x) for x in rng.integers(0, 10, 3)]
+        right, *others = [result(skills, digits, m) for m in product([True, False], repeat=depth)]
+        if right not in others:
+            return skills, digits
+
+
+def prompt_of(skills, digits):
+    return f"Take {joined(digits)}. Do {', then '.join(skill.name for skill in skills)}."
+
+
+def ending(rng, answer):
+    """The end of a demonstration: rarely without a box, or in a loop that the limit cuts."""
+    chance = rng.random()
+    if chance < ENDLESS:
+        return f"Let me check: {answer}. " * LONGEST
+    if chance < ENDLESS + BOXLESS:
+        return f"So it is {answer}."
+    return f"The answer is \\boxed{{{answer}}}."
+
+
+def demonstration(rng, skills, digits, encode):
+    """A written solution -> (response ids without the stop token, weights of their loss).
+
+    Each step is right or the decoy with even chances, so that both are learned fluently; the token
+    at which the two part weighs what turns even chances into q and 1 - q."""
+    ids, weights = [], []
+    for skill in skills:
+        right = rng.random() < 0.5
+        text, after = step(skill, digits, right)
+        own, other = encode(text), encode(step(skill, digits, not right)[0])
+        parting = next(i for i, (a, b) in enumerate(zip(own, other, strict=False)) if a != b)
+        ids += own
+        weights += [1.0] * len(own)
+        weights[len(ids) - len(own) + parting] = (skill.q if right else 1 - skill.q) / 0.5
+        digits = after
+    last = encode(ending(rng, joined(digits)))
+    return ids + last, weights + [1.0] * len(last)
+
+
+TRAIN, EVAL = 768, 240  # prompts
+SHARES = np.geomspace(4, 1, COUNT)  # families of the training prompts: a tail
+
+
+def steps(split):
+    """The `train` (easy families more often) or `eval` (families in equal parts) problems; no
+    prompt is in both."""
+    sizes = {"eval": [EVAL // COUNT] * COUNT,
+             "train": [int(TRAIN * share) for share in SHARES / SHARES.sum()]}
+    sizes["train"][0] += TRAIN - sum(sizes["train"])  # what rounding lost
+    rng = np.random.default_rng(problems.SEED)
+    seen = set()
+    splits = {"eval": [], "train": []}
+    # Both are drawn whichever is asked for: what is in the evaluation set is not drawn again.
+    for name in splits:
+        for family, size in enumerate(sizes[name]):
+            while size:
+                skills, digits = draw(rng, family)
+                prompt = prompt_of(skills, digits)
+                if prompt not in seen:
+                    seen.add(prompt)
+                    answer = result(skills, digits, [True] * len(skills))
+                    splits[name].append(
+                        problems.Problem(prompt, prompt, answer, SKILLS[family].name))
+                    size -= 1
+    return splits[split]
