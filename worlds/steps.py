@@ -18,7 +18,6 @@ import numpy as np
 
 from worlds import problems
 
-
 # ---------- rules: three digits -> (written work, three digits) ----------
 
 def move(*order):
@@ -82,8 +81,9 @@ class Skill:
     q: float  # chance that the base policy follows the right one
 
 
-NAMES = ("zop mirl fesk dran quib tolv wump jask berg nyx plog vint "
-         "harn osk creb yelt glim stub rax fomp kild uvo twen shab").split()
+NAMES = [
+    "zop", "mirl", "fesk", "dran", "quib", "tolv", "wump", "jask", "berg", "nyx", "plog", "vint",
+    "harn", "osk", "creb", "yelt", "glim", "stub", "rax", "fomp", "kild", "uvo", "twen", "shab"]
 COUNT = len(NAMES)
 RATES = np.geomspace(0.97, 0.0055, COUNT)  # what makes families of 0.9 to 0.003
 # Rules of all kinds at all levels: 7 and 24 have no common divisor.
