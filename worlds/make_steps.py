@@ -32,7 +32,7 @@ from worlds.steps import (
     steps,
 )
 
-SEED, STEPS, BATCH, CHUNK, LR = 1, 2400, 64, 32, 3e-3  # of the pretraining
+SEED, STEPS, BATCH, CHUNK, LR = 1, 1500, 64, 32, 3e-3  # of the pretraining
 SAMPLES = 256  # a prompt, to measure the success rates
 OUT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "steps")
 # A line break begins a piece that runs to the end of the line: the template's instruction, the same
@@ -46,13 +46,13 @@ def question(skills, digits):
 
 
 def make_tokenizer():
-    """Byte-level BPE, trained on solutions of both kinds."""
+    """Byte-level BPE, trained on solutions by all rules."""
     rng = np.random.default_rng(SEED)
     texts = []
     for i in range(100 * COUNT):
         skills, digits = draw(rng, i % COUNT)
         texts += [question(skills, digits), ending(rng, "0")[:40]]
-        texts += [step(skill, digits, right)[0] for skill in skills for right in (True, False)]
+        texts += [step(skill, digits, rule)[0] for skill in skills for rule in range(6)]
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence([
         pre_tokenizers.Split(PIECES, "isolated"),

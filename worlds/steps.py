@@ -5,14 +5,13 @@ A prompt names a number of three digits and one to three made-up skills to apply
 modulo 10: "zop means nines: 9-3=6, 9-7=2, 9-4=5, 625. mirl means reverse: 526. The answer is
 \boxed{526}."
 
-Each of the 24 skills has its right rule and a decoy, which is the right rule of another skill: a
-misconception of its own. The base policy follows the right one with the skill's probability `q`,
-from nearly 1 down to a few in a thousand (make_steps.py). So the likeliest answer to a hard problem
-is wrong, and since every rule is right for one skill and wrong for another, nothing that is learned
+Each of the 24 skills has its right rule and five decoys, which are right for other skills. The base
+policy follows the right one with a chance from nearly 1 down to a few in a thousand, and mostly a
+decoy where that is small (make_steps.py). So the likeliest answer to a hard problem is wrong; and
+since every rule is right for one skill and a decoy of five, rare or common, nothing that is learned
 of one skill helps with the next. A problem's family is its hardest skill.
 """
 from dataclasses import dataclass
-from itertools import product
 
 import numpy as np
 
@@ -59,67 +58,80 @@ def joined(digits):
 
 RULES = {
     "reverse": move(2, 1, 0), "nines": each("9-{}", lambda x: 9 - x),
-    "sum first": combine(0, "+"), "turn": repeat(2, lambda d: d[1:] + d[:1]),
+    "merge": combine(0, "+"), "turn": repeat(2, lambda d: d[1:] + d[:1]),
     "left": move(1, 2, 0), "double": each("2*{}", lambda x: 2 * x),
-    "sum middle": combine(1, "+"), "frame": move(0, 1, 0),
+    "blend": combine(1, "+"), "frame": move(0, 1, 0),
     "right": move(2, 0, 1), "triple": each("3*{}", lambda x: 3 * x),
-    "sum last": combine(2, "+"), "spin": repeat(0, lambda d: d[2:] + d[:2]),
+    "pool": combine(2, "+"), "spin": repeat(0, lambda d: d[2:] + d[:2]),
     "front": move(1, 0, 2), "raise": each("{}+1", lambda x: x + 1),
-    "gap first": combine(0, "-"), "climb": repeat(1, lambda d: [d[0], d[1], (d[2] + 1) % 10]),
+    "gap": combine(0, "-"), "climb": repeat(1, lambda d: [d[0], d[1], (d[2] + 1) % 10]),
     "back": move(0, 2, 1), "lower": each("{}-2", lambda x: x - 2),
-    "gap middle": combine(1, "-"), "twins": move(1, 1, 2),
+    "rift": combine(1, "-"), "twins": move(1, 1, 2),
     "tail": move(0, 2, 2), "jump": each("{}+5", lambda x: x + 5),
-    "gap last": combine(2, "-"), "sink": repeat(2, lambda d: [(d[0] - 1) % 10, d[1], d[2]]),
+    "slit": combine(2, "-"), "sink": repeat(2, lambda d: [(d[0] - 1) % 10, d[1], d[2]]),
 }
 
 
 @dataclass(frozen=True)
 class Skill:
     name: str
-    right: str  # name of its rule
-    decoy: str  # name of the rule that it is mistaken for
-    q: float  # chance that the base policy follows the right one
+    rules: tuple  # names: the right one, then the decoys
+    chances: tuple  # with which the base policy follows them
+
+    def draw(self, rng):
+        """A rule for a demonstration -> its index, and what it must weigh in the loss. Half of the
+        draws are even, so that rare rules are learned as fluently as common ones."""
+        chances = np.array(self.chances)
+        drawn_with = (chances + 1 / len(chances)) / 2
+        i = rng.choice(len(chances), p=drawn_with)
+        return i, chances[i] / drawn_with[i]
 
 
 NAMES = [
     "zop", "mirl", "fesk", "dran", "quib", "tolv", "wump", "jask", "berg", "nyx", "plog", "vint",
     "harn", "osk", "creb", "yelt", "glim", "stub", "rax", "fomp", "kild", "uvo", "twen", "shab"]
 COUNT = len(NAMES)
-RATES = np.geomspace(0.97, 0.0055, COUNT)  # what makes families of 0.9 to 0.003
-# Rules of all kinds at all levels: 7 and 24 have no common divisor.
-SKILLS = [Skill(name, list(RULES)[7 * i % COUNT], list(RULES)[(7 * i + 9) % COUNT], float(q))
-          for i, (name, q) in enumerate(zip(NAMES, RATES, strict=True))]
+RIGHT = np.geomspace(0.97, 0.0055, COUNT)  # chances; with them, families are from 0.9 to 0.003
+DECOYS = np.geomspace(1, 0.01, 5) / np.geomspace(1, 0.01, 5).sum()  # shares of the rest
+OFFSETS = (0, 9, 5, 14, 22, 3)  # in RULES, from the right rule to the decoys
+
+
+def make_skill(i):
+    # Rules of all kinds at all levels: 7 and 24 have no common divisor.
+    rules = tuple(list(RULES)[(7 * i + offset) % COUNT] for offset in OFFSETS)
+    return Skill(NAMES[i], rules, (RIGHT[i], *(1 - RIGHT[i]) * DECOYS))
+
+
+SKILLS = [make_skill(i) for i in range(COUNT)]
 
 DEPTHS = {1: 0.5, 2: 0.3, 3: 0.2}  # skills of a problem -> share
 LONGEST = 128  # tokens of a response: max_response_len of the world
 BOXLESS, ENDLESS = 0.02, 0.012  # demonstrations without a box, and those that never end
 
 
-def step(skill, digits, right=True):
-    """One skill applied -> (what is written, digits afterwards)."""
-    rule = skill.right if right else skill.decoy
-    work, digits = RULES[rule](digits)
-    return f"{skill.name} means {rule}: {', '.join([*work, joined(digits)])}. ", digits
+def step(skill, digits, rule=0):
+    """One skill applied by one of its rules -> (what is written, digits afterwards)."""
+    name = skill.rules[rule]
+    work, digits = RULES[name](digits)
+    return f"{skill.name} means {name}: {', '.join([*work, joined(digits)])}. ", digits
 
 
-def result(skills, digits, modes):
-    """Digits after all skills; `modes` says of each whether it is done right."""
-    for skill, right in zip(skills, modes, strict=True):
-        digits = step(skill, digits, right)[1]
+def answer_of(skills, digits):
+    """The right answer, or None where a decoy would lead to it."""
+    for skill in skills:
+        after = [step(skill, digits, rule)[1] for rule in range(len(skill.rules))]
+        digits = after[0]
+        if digits in after[1:]:
+            return None
     return joined(digits)
 
 
 def draw(rng, hardest):
-    """A problem of the family `hardest` -> (skills, digits). No decoy leads to the right answer."""
-    while True:
-        depth = rng.choice(list(DEPTHS), p=list(DEPTHS.values()))
-        order = [*rng.integers(0, hardest + 1, depth - 1)]  # the others are no harder
-        order.insert(rng.integers(depth), hardest)
-        skills = [SKILLS[i] for i in order]
-        digits = [int(x) for x in rng.integers(0, 10, 3)]
-        right, *others = [result(skills, digits, m) for m in product([True, False], repeat=depth)]
-        if right not in others:
-            return skills, digits
+    """What a problem of the family `hardest` is about -> (skills, digits)."""
+    depth = rng.choice(list(DEPTHS), p=list(DEPTHS.values()))
+    order = [*rng.integers(0, hardest + 1, depth - 1)]  # the others are no harder
+    order.insert(rng.integers(depth), hardest)
+    return [SKILLS[i] for i in order], [int(x) for x in rng.integers(0, 10, 3)]
 
 
 def prompt_of(skills, digits):
@@ -139,18 +151,16 @@ def ending(rng, answer):
 def demonstration(rng, skills, digits, encode):
     """A written solution -> (response ids without the stop token, weights of their loss).
 
-    Each step is right or the decoy with even chances, so that both are learned fluently; the token
-    at which the two part weighs what turns even chances into q and 1 - q."""
+    Where a step names its rule, the token's weight makes up for how often the rule was drawn: rules
+    are learned with the skill's chances."""
     ids, weights = [], []
     for skill in skills:
-        right = rng.random() < 0.5
-        text, after = step(skill, digits, right)
-        own, other = encode(text), encode(step(skill, digits, not right)[0])
-        parting = next(i for i, (a, b) in enumerate(zip(own, other, strict=False)) if a != b)
+        rule, weight = skill.draw(rng)
+        text, digits = step(skill, digits, rule)
+        own = encode(text)
+        names_rule = len(encode(f"{skill.name} means"))  # rules differ in the first token
         ids += own
-        weights += [1.0] * len(own)
-        weights[len(ids) - len(own) + parting] = (skill.q if right else 1 - skill.q) / 0.5
-        digits = after
+        weights += [weight if i == names_rule else 1.0 for i in range(len(own))]
     last = encode(ending(rng, joined(digits)))
     return ids + last, weights + [1.0] * len(last)
 
@@ -174,9 +184,9 @@ def steps(split):
             while size:
                 skills, digits = draw(rng, family)
                 prompt = prompt_of(skills, digits)
-                if prompt not in seen:
+                answer = answer_of(skills, digits)
+                if answer and prompt not in seen:
                     seen.add(prompt)
-                    answer = result(skills, digits, [True] * len(skills))
                     splits[name].append(
                         problems.Problem(prompt, prompt, answer, SKILLS[family].name))
                     size -= 1
