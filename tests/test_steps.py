@@ -1,5 +1,6 @@
 """Claims about the embedded world `steps`: its problems, its demonstrations, its base policy."""
 
+import functools
 import json
 import os
 
@@ -12,11 +13,11 @@ from worlds.steps import (
     LONGEST,
     RULES,
     SKILLS,
+    answer_of,
     demonstration,
     draw,
     ending,
     prompt_of,
-    result,
     step,
     steps,
 )
@@ -37,19 +38,22 @@ def test_rules_do_what_they_are_called():
         "473", "743", "437", "734", "347"]
     assert [after[name] for name in ("nines", "double", "raise", "lower", "jump")] == [
         "625", "648", "485", "152", "829"]
-    assert [after[name] for name in ("sum first", "gap first", "sum last", "gap middle")] == [
+    assert [after[name] for name in ("merge", "gap", "pool", "rift")] == [
         "174", "374", "370", "394"]
     assert [after[name] for name in ("turn", "climb", "sink")] == ["743", "371", "974"]
     assert step(BY_NAME["jask"], [3, 7, 4]) == (
         "jask means nines: 9-3=6, 9-7=2, 9-4=5, 625. ", [6, 2, 5])
 
 
-def test_every_rule_is_right_for_one_skill_and_the_decoy_of_another():
+def test_every_rule_is_right_for_one_skill_and_a_decoy_of_five():
     assert len(SKILLS) == len(RULES) == len(BY_NAME) == 24
-    assert {s.right for s in SKILLS} == {s.decoy for s in SKILLS} == set(RULES)
-    assert all(s.right != s.decoy for s in SKILLS)
-    ratios = np.diff(np.log([s.q for s in SKILLS]))
-    assert ratios == pytest.approx(ratios.mean())
+    for place in range(6):  # of the right rule, then of the decoys from common to rare
+        assert {skill.rules[place] for skill in SKILLS} == set(RULES)
+    for skill in SKILLS:
+        assert len(set(skill.rules)) == len(skill.rules) == 6
+        assert sum(skill.chances) == pytest.approx(1)
+    ratios = np.diff(np.log([skill.chances[0] for skill in SKILLS]))
+    assert ratios == pytest.approx(ratios.mean())  # evenly spread in the logarithm
 
 
 def test_no_prompt_is_in_both_splits_and_each_split_is_always_the_same(monkeypatch):
@@ -66,7 +70,7 @@ def test_no_prompt_is_in_both_splits_and_each_split_is_always_the_same(monkeypat
     assert len(uids & {p.uid for p in steps("train")}) < len(train) / 20
 
 
-def test_the_family_is_the_hardest_skill_and_decoys_do_not_lead_to_the_answer():
+def test_the_family_is_the_hardest_skill_and_no_single_decoy_leads_to_the_answer():
     order = list(BY_NAME)
     for p in steps("eval"):
         number, _, names = p.prompt.removeprefix("Take ").removesuffix(".").partition(". Do ")
@@ -74,8 +78,9 @@ def test_the_family_is_the_hardest_skill_and_decoys_do_not_lead_to_the_answer():
         digits = [int(c) for c in number]
         assert p == Problem(p.uid, prompt_of(skills, digits), p.answer, p.group)
         assert p.group == max((s.name for s in skills), key=order.index)
-        assert result(skills, digits, [False] * len(skills)) != p.answer
-        assert result(skills, digits, [True] * len(skills)) == p.answer
+        assert answer_of(skills, digits) == p.answer
+        ends = [step(skills[-1], digits, rule)[1] for rule in range(6)]
+        assert len(skills) > 1 or ends[0] not in ends[1:]
 
 
 def test_written_solutions_are_graded_by_math(tokenizer):
@@ -91,37 +96,35 @@ def test_written_solutions_are_graded_by_math(tokenizer):
     grader.close()
 
 
-def test_demonstrations_are_cut_into_the_tokens_of_the_whole_text(tokenizer):
-    def encode(text):
-        return tokenizer(text)["input_ids"]
+@pytest.fixture(scope="module")
+def encode(tokenizer):
+    return functools.cache(lambda text: tokenizer(text)["input_ids"])
 
+
+def test_demonstrations_are_cut_into_the_tokens_of_the_whole_text(tokenizer, encode):
     rng = np.random.default_rng(0)
     lengths = []
     for i in range(240):
-        skills, digits = draw(rng, i % 24)
-        ids, weights = demonstration(rng, skills, digits, encode)
+        ids, weights = demonstration(rng, *draw(rng, i % 24), encode)
         assert len(ids) == len(weights)
-        assert sum(weight != 1 for weight in weights) == len(skills)  # one a step
         assert encode(tokenizer.decode(ids)) == ids
         lengths.append(min(len(ids) + 1, LONGEST))
     assert 35 < np.mean(lengths) < 50
-    assert min(lengths) >= 17 and max(lengths) > 100
+    assert min(lengths) <= 20 and max(lengths) > 100
+    assert len({encode(f" {rule}")[0] for rule in RULES}) == len(RULES)
 
 
-def test_weights_turn_even_chances_into_the_mixture(tokenizer):
-    """Of a skill's rule, the weighted share of right ones is q; and weights have mean 1."""
+def test_weights_turn_the_draws_into_the_mixture(encode):
+    """The weighted share of each rule is the skill's chance of it; nothing else is weighted."""
     rng = np.random.default_rng(0)
     for skill in (SKILLS[0], SKILLS[8], SKILLS[-1]):
-        rule = tokenizer(f" {skill.right}")["input_ids"][0]
-        of_right, of_all = [], []
-        for _ in range(2000):
-            ids, weights = demonstration(
-                rng, [skill], [1, 2, 3], lambda text: tokenizer(text)["input_ids"])
-            weight = next(w for w in weights if w != 1)
-            of_all.append(weight)
-            of_right.append(weight * (ids[weights.index(weight)] == rule))
-        assert np.mean(of_right) == pytest.approx(skill.q, rel=0.1)
-        assert np.mean(of_all) == pytest.approx(1, abs=0.1)
+        rules = [encode(f" {rule}")[0] for rule in skill.rules]
+        mass = np.zeros(6)
+        for _ in range(8000):
+            ids, weights = demonstration(rng, [skill], [1, 2, 3], encode)
+            assert weights[:2] == [1, 1] and set(weights[3:]) == {1}
+            mass[rules.index(ids[2])] += weights[2] / 8000
+        assert mass == pytest.approx(np.array(skill.chances), rel=0.2)
 
 
 def test_few_demonstrations_have_no_box_or_no_end():

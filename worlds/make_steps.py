@@ -16,8 +16,8 @@ from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
-from answers import math
 from data import TEMPLATES
+from reward import Grader
 from rollout import Sampling, seed_of
 from torch_engine import TorchEngine
 from worlds.steps import (
@@ -114,18 +114,22 @@ def measure(samples):
                for p in held_out]
     seeds = [[seed_of("base", p.uid, j) for j in range(samples)] for p in held_out]
     rollouts = engine.generate(prompts, seeds, Sampling(max_tokens=LONGEST))
-    verdicts = [math(r.text, held_out[r.prompt_id].answer) for r in rollouts]
+    grader = Grader("math")
+    grades = grader.grade([r.text for r in rollouts],
+                          [held_out[r.prompt_id].answer for r in rollouts])
+    grader.close()
     right = {skill.name: [] for skill in SKILLS}
-    for rollout, verdict in zip(rollouts, verdicts, strict=True):
-        right[held_out[rollout.prompt_id].group].append(bool(verdict))
+    for rollout, grade in zip(rollouts, grades, strict=True):
+        right[held_out[rollout.prompt_id].group].append(grade.verdict == "right")
     lengths = [len(r.response_ids) for r in rollouts]
-    return {"no_answer": np.mean([v is None for v in verdicts]),
-            "truncated": np.mean([not r.finished for r in rollouts]),
-            "entropy": -np.mean([x for r in rollouts for x in r.engine_logprobs]),
-            "mean_length": np.mean(lengths),
-            "lengths": dict(zip((0, 5, 25, 50, 75, 95, 100), np.percentile(
-                lengths, (0, 5, 25, 50, 75, 95, 100)).tolist(), strict=True)),
-            "success_rates": {name: float(np.mean(r)) for name, r in right.items()}}
+    return {
+        "no_answer": np.mean([grade.verdict == "no_answer" for grade in grades]),
+        "truncated": np.mean([not r.finished for r in rollouts]),
+        "entropy": -np.mean([x for r in rollouts for x in r.engine_logprobs]),  # of a token
+        "length": np.mean(lengths),
+        "length_percentiles": {
+            str(share): np.percentile(lengths, share) for share in (0, 5, 25, 50, 75, 95, 100)},
+        "success_rates": {name: np.mean(outcomes) for name, outcomes in right.items()}}
 
 
 def pretrain(model, tokenizer):
