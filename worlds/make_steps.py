@@ -22,8 +22,8 @@ from rollout import Sampling, seed_of
 from torch_engine import TorchEngine
 from worlds.steps import (
     COUNT,
+    FRAMES,
     LONGEST,
-    SKILLS,
     demonstration,
     draw,
     ending,
@@ -49,7 +49,7 @@ def make_tokenizer():
     """Byte-level BPE, trained on solutions by all rules."""
     rng = np.random.default_rng(SEED)
     texts = []
-    for i in range(100 * COUNT):
+    for i in range(200 * COUNT):
         skills, digits = draw(rng, i % COUNT)
         texts += [question(skills, digits), ending(rng, "0")[:40]]
         texts += [step(skill, digits, rule)[0] for skill in skills for rule in range(6)]
@@ -59,7 +59,7 @@ def make_tokenizer():
         pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
     tokenizer.decoder = decoders.ByteLevel()
     tokenizer.train_from_iterator(texts, trainers.BpeTrainer(
-        vocab_size=640, min_frequency=20, special_tokens=["<pad>", "<eos>"], show_progress=False,
+        vocab_size=768, min_frequency=20, special_tokens=["<pad>", "<eos>"], show_progress=False,
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet()))
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, pad_token="<pad>", eos_token="<eos>", model_max_length=256)
@@ -118,7 +118,7 @@ def measure(samples):
     grades = grader.grade([r.text for r in rollouts],
                           [held_out[r.prompt_id].answer for r in rollouts])
     grader.close()
-    right = {skill.name: [] for skill in SKILLS}
+    right = {frame: [] for frame in FRAMES}
     for rollout, grade in zip(rollouts, grades, strict=True):
         right[held_out[rollout.prompt_id].group].append(grade.verdict == "right")
     lengths = [len(r.response_ids) for r in rollouts]

@@ -1,15 +1,16 @@
 r"""The embedded world `steps`: written reasoning that ends in a boxed answer, graded by `math`.
 
 A prompt names a number of three digits and one to three made-up skills to apply in turn:
-"Take 374. Do zop, then mirl." A right response says what each skill means and works it out, digits
-modulo 10: "zop means nines: 9-3=6, 9-7=2, 9-4=5, 625. mirl means reverse: 526. The answer is
+"Take 374. Apply: zop, mirl." A right response says what each skill means and works it out,
+digits modulo 10: "zop means nines: 9-3=6, 9-7=2, 9-4=5, 625. mirl means reverse: 526. The answer is
 \boxed{526}."
 
-Each of the 24 skills has its right rule and five decoys, which are right for other skills. The base
+Each of the 96 skills has its right rule and five decoys, which are right for other skills. The base
 policy follows the right one with a chance from nearly 1 down to a few in a thousand, and mostly a
 decoy where that is small (make_steps.py). So the likeliest answer to a hard problem is wrong; and
-since every rule is right for one skill and a decoy of five, rare or common, nothing that is learned
-of one skill helps with the next. A problem's family is its hardest skill.
+since a rule that is right for one skill is a decoy of others, rare or common, what is learned of
+one skill serves no other. Four skills of the same chance are a family; a problem belongs to that of
+its hardest skill.
 """
 from dataclasses import dataclass
 
@@ -87,22 +88,33 @@ class Skill:
         return i, chances[i] / drawn_with[i]
 
 
-NAMES = [
-    "zop", "mirl", "fesk", "dran", "quib", "tolv", "wump", "jask", "berg", "nyx", "plog", "vint",
-    "harn", "osk", "creb", "yelt", "glim", "stub", "rax", "fomp", "kild", "uvo", "twen", "shab"]
-COUNT = len(NAMES)
-RIGHT = np.geomspace(0.97, 0.0055, COUNT)  # chances; with them, families are from 0.9 to 0.003
+# A family is a frame of consonants, and its skills differ in the vowel: z_p is zap, zep, zip, zop.
+FRAMES = [
+    "z_p", "m_rl", "f_sk", "dr_n", "qu_b", "t_lv", "w_mp", "j_sk", "b_rg", "n_x", "pl_g", "v_nt",
+    "h_rn", "k_lt", "cr_b", "y_lt", "gl_m", "st_b", "r_x", "f_mp", "s_ld", "_vk", "tw_n", "sh_b"]
+VOWELS = "aeio"
+COUNT = len(FRAMES)
+RIGHT = np.geomspace(0.97, 0.007, COUNT)  # chances; with them, families are from 0.9 to 0.003
 DECOYS = np.geomspace(1, 0.01, 5) / np.geomspace(1, 0.01, 5).sum()  # shares of the rest
-OFFSETS = (0, 9, 5, 14, 22, 3)  # in RULES, from the right rule to the decoys
 
 
-def make_skill(i):
-    # Rules of all kinds at all levels: 7 and 24 have no common divisor.
-    rules = tuple(list(RULES)[(7 * i + offset) % COUNT] for offset in OFFSETS)
-    return Skill(NAMES[i], rules, (RIGHT[i], *(1 - RIGHT[i]) * DECOYS))
+def make_families():
+    """Of each family its four skills; each rule is right for four skills in all."""
+    rng = np.random.default_rng(0)
+    names = list(RULES)
+    families = []
+    for i, frame in enumerate(FRAMES):
+        chances = (float(RIGHT[i]), *((1 - RIGHT[i]) * DECOYS).tolist())
+        family = []
+        for j, vowel in enumerate(VOWELS):
+            right = names[7 * (i + 6 * j) % COUNT]  # rules of all kinds at all levels
+            decoys = rng.permutation([name for name in names if name != right])[:5]
+            family.append(Skill(frame.replace("_", vowel), (right, *decoys.tolist()), chances))
+        families.append(family)
+    return families
 
 
-SKILLS = [make_skill(i) for i in range(COUNT)]
+FAMILIES = make_families()
 
 DEPTHS = {1: 0.5, 2: 0.3, 3: 0.2}  # skills of a problem -> share
 LONGEST = 128  # tokens of a response: max_response_len of the world
@@ -131,11 +143,12 @@ def draw(rng, hardest):
     depth = rng.choice(list(DEPTHS), p=list(DEPTHS.values()))
     order = [*rng.integers(0, hardest + 1, depth - 1)]  # the others are no harder
     order.insert(rng.integers(depth), hardest)
-    return [SKILLS[i] for i in order], [int(x) for x in rng.integers(0, 10, 3)]
+    skills = [FAMILIES[i][rng.integers(len(VOWELS))] for i in order]
+    return skills, [int(x) for x in rng.integers(0, 10, 3)]
 
 
 def prompt_of(skills, digits):
-    return f"Take {joined(digits)}. Do {', then '.join(skill.name for skill in skills)}."
+    return f"Take {joined(digits)}. Apply: {', '.join(skill.name for skill in skills)}."
 
 
 def ending(rng, answer):
@@ -188,6 +201,6 @@ def steps(split):
                 if answer and prompt not in seen:
                     seen.add(prompt)
                     splits[name].append(
-                        problems.Problem(prompt, prompt, answer, SKILLS[family].name))
+                        problems.Problem(prompt, prompt, answer, FRAMES[family]))
                     size -= 1
     return splits[split]
