@@ -32,7 +32,7 @@ from worlds.steps import (
     steps,
 )
 
-SEED, STEPS, BATCH, CHUNK, LR = 1, 1500, 64, 32, 3e-3  # of the pretraining
+SEED, STEPS, BATCH, CHUNK, LR = 1, 1600, 64, 32, 3e-3  # of the pretraining
 SAMPLES = 256  # a prompt, to measure the success rates
 OUT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "steps")
 # A line break begins a piece that runs to the end of the line: the template's instruction, the same

@@ -5,11 +5,11 @@ A prompt names a number of three digits and one to three made-up skills to apply
 digits modulo 10: "zop means nines: 9-3=6, 9-7=2, 9-4=5, 625. mirl means reverse: 526. The answer is
 \boxed{526}."
 
-Each of the 96 skills has its right rule and five decoys, which are right for other skills. The base
+Each of the 120 skills has its right rule and five decoys, which are right for other skills. The base
 policy follows the right one with a chance from nearly 1 down to a few in a thousand, and mostly a
 decoy where that is small (make_steps.py). So the likeliest answer to a hard problem is wrong; and
 since a rule that is right for one skill is a decoy of others, rare or common, what is learned of
-one skill serves no other. Four skills of the same chance are a family; a problem belongs to that of
+one skill serves no other. Five skills of the same chance are a family; a problem belongs to that of
 its hardest skill.
 """
 from dataclasses import dataclass
@@ -88,18 +88,18 @@ class Skill:
         return i, chances[i] / drawn_with[i]
 
 
-# A family is a frame of consonants, and its skills differ in the vowel: z_p is zap, zep, zip, zop.
+# A family is a frame of consonants, and its skills differ in the vowel: z_p is zap, zep and so on.
 FRAMES = [
     "z_p", "m_rl", "f_sk", "dr_n", "qu_b", "t_lv", "w_mp", "j_sk", "b_rg", "n_x", "pl_g", "v_nt",
     "h_rn", "k_lt", "cr_b", "y_lt", "gl_m", "st_b", "r_x", "f_mp", "s_ld", "_vk", "tw_n", "sh_b"]
-VOWELS = "aeio"
+VOWELS = "aeiou"
 COUNT = len(FRAMES)
 RIGHT = np.geomspace(0.97, 0.007, COUNT)  # chances; with them, families are from 0.9 to 0.003
 DECOYS = np.geomspace(1, 0.01, 5) / np.geomspace(1, 0.01, 5).sum()  # shares of the rest
 
 
 def make_families():
-    """Of each family its four skills; each rule is right for four skills in all."""
+    """Of each family its five skills; each rule is right for five skills in all."""
     rng = np.random.default_rng(0)
     names = list(RULES)
     families = []
@@ -107,7 +107,7 @@ def make_families():
         chances = (float(RIGHT[i]), *((1 - RIGHT[i]) * DECOYS).tolist())
         family = []
         for j, vowel in enumerate(VOWELS):
-            right = names[7 * (i + 6 * j) % COUNT]  # rules of all kinds at all levels
+            right = names[(7 * i + 5 * j) % COUNT]  # rules of all kinds at all levels
             decoys = rng.permutation([name for name in names if name != right])[:5]
             family.append(Skill(frame.replace("_", vowel), (right, *decoys.tolist()), chances))
         families.append(family)
@@ -179,7 +179,7 @@ def demonstration(rng, skills, digits, encode):
 
 
 TRAIN, EVAL = 768, 240  # prompts
-SHARES = np.geomspace(4, 1, COUNT)  # families of the training prompts: a tail
+SHARES = np.geomspace(2, 1, COUNT)  # families of the training prompts: a tail
 
 
 def steps(split):
