@@ -5,12 +5,12 @@ A prompt names a number of three digits and one to three made-up skills to apply
 digits modulo 10: "zop means nines: 9-3=6, 9-7=2, 9-4=5, 625. mirl means reverse: 526. The answer is
 \boxed{526}."
 
-Each of the 120 skills has its right rule and five decoys, which are right for other skills. The base
-policy follows the right one with a chance from nearly 1 down to a few in a thousand, and mostly a
-decoy where that is small (make_steps.py). So the likeliest answer to a hard problem is wrong; and
-since a rule that is right for one skill is a decoy of others, rare or common, what is learned of
-one skill serves no other. Five skills of the same chance are a family; a problem belongs to that of
-its hardest skill.
+Each of the 120 skills has its right rule and five decoys, which are right for other skills. The
+base policy follows the right one with a chance from nearly 1 down to a few in a thousand, and
+mostly a decoy where that is small (make_steps.py). So the likeliest answer to a hard problem is
+wrong; and since a rule that is right for one skill is a decoy of others, rare or common, what is
+learned of one skill serves no other. Five skills of the same chance are a family; a problem belongs
+to that of its hardest skill.
 """
 from dataclasses import dataclass
 
@@ -91,7 +91,7 @@ class Skill:
 # A family is a frame of consonants, and its skills differ in the vowel: z_p is zap, zep and so on.
 FRAMES = [
     "z_p", "m_rl", "f_sk", "dr_n", "qu_b", "t_lv", "w_mp", "j_sk", "b_rg", "n_x", "pl_g", "v_nt",
-    "h_rn", "k_lt", "cr_b", "y_lt", "gl_m", "st_b", "r_x", "f_mp", "s_ld", "_vk", "tw_n", "sh_b"]
+    "h_rn", "k_lt", "cr_b", "y_lt", "gl_m", "st_b", "r_x", "f_mp", "s_ld", "d_ft", "tw_n", "sh_b"]
 VOWELS = "aeiou"
 COUNT = len(FRAMES)
 RIGHT = np.geomspace(0.97, 0.007, COUNT)  # chances; with them, families are from 0.9 to 0.003
@@ -186,7 +186,7 @@ def steps(split):
     """The `train` (easy families more often) or `eval` (families in equal parts) problems; no
     prompt is in both."""
     sizes = {"eval": [EVAL // COUNT] * COUNT,
-             "train": [int(TRAIN * share) for share in SHARES / SHARES.sum()]}
+             "train": [round(TRAIN * share) for share in SHARES / SHARES.sum()]}
     sizes["train"][0] += TRAIN - sum(sizes["train"])  # what rounding lost
     rng = np.random.default_rng(problems.SEED)
     seen = set()
