@@ -10,9 +10,10 @@ import pytest
 from reward import Grader
 from worlds.problems import Problem
 from worlds.steps import (
+    FAMILIES,
+    FRAMES,
     LONGEST,
     RULES,
-    SKILLS,
     answer_of,
     demonstration,
     draw,
@@ -22,6 +23,7 @@ from worlds.steps import (
     steps,
 )
 
+SKILLS = [skill for family in FAMILIES for skill in family]
 BY_NAME = {skill.name: skill for skill in SKILLS}
 
 
@@ -41,18 +43,19 @@ def test_rules_do_what_they_are_called():
     assert [after[name] for name in ("merge", "gap", "pool", "rift")] == [
         "174", "374", "370", "394"]
     assert [after[name] for name in ("turn", "climb", "sink")] == ["743", "371", "974"]
-    assert step(BY_NAME["jask"], [3, 7, 4]) == (
-        "jask means nines: 9-3=6, 9-7=2, 9-4=5, 625. ", [6, 2, 5])
+    nines = next(skill for skill in SKILLS if skill.rules[0] == "nines")
+    assert step(nines, [3, 7, 4]) == (
+        f"{nines.name} means nines: 9-3=6, 9-7=2, 9-4=5, 625. ", [6, 2, 5])
 
 
-def test_every_rule_is_right_for_one_skill_and_a_decoy_of_five():
-    assert len(SKILLS) == len(RULES) == len(BY_NAME) == 24
-    for place in range(6):  # of the right rule, then of the decoys from common to rare
-        assert {skill.rules[place] for skill in SKILLS} == set(RULES)
+def test_every_rule_is_right_for_five_skills_and_decoys_are_other_rules():
+    assert len(SKILLS) == len(BY_NAME) == 5 * len(RULES) == 120
+    assert {[s.rules[0] for s in SKILLS].count(rule) for rule in RULES} == {5}
     for skill in SKILLS:
         assert len(set(skill.rules)) == len(skill.rules) == 6
         assert sum(skill.chances) == pytest.approx(1)
-    ratios = np.diff(np.log([skill.chances[0] for skill in SKILLS]))
+    assert {rule for skill in SKILLS for rule in skill.rules[1:]} == set(RULES)
+    ratios = np.diff(np.log([family[0].chances[0] for family in FAMILIES]))
     assert ratios == pytest.approx(ratios.mean())  # evenly spread in the logarithm
 
 
@@ -63,21 +66,21 @@ def test_no_prompt_is_in_both_splits_and_each_split_is_always_the_same(monkeypat
     uids = {p.uid for p in train}
     assert len(uids) == len(train) == 768
     groups = [p.group for p in train], [p.group for p in held_out]
-    assert {groups[1].count(name) for name in BY_NAME} == {10}
-    counts = [groups[0].count(name) for name in BY_NAME]
-    assert counts == sorted(counts, reverse=True) and counts[0] > 3 * counts[-1] > 30
+    assert {groups[1].count(frame) for frame in FRAMES} == {10}
+    counts = [groups[0].count(frame) for frame in FRAMES]
+    assert counts == sorted(counts, reverse=True) and counts[0] > 1.9 * counts[-1] > 40
     monkeypatch.setattr("worlds.problems.SEED", 1)
     assert len(uids & {p.uid for p in steps("train")}) < len(train) / 20
 
 
 def test_the_family_is_the_hardest_skill_and_no_single_decoy_leads_to_the_answer():
-    order = list(BY_NAME)
+    level = {skill.name: i for i, family in enumerate(FAMILIES) for skill in family}
     for p in steps("eval"):
-        number, _, names = p.prompt.removeprefix("Take ").removesuffix(".").partition(". Do ")
-        skills = [BY_NAME[name] for name in names.split(", then ")]
+        number, _, names = p.prompt.removeprefix("Take ").removesuffix(".").partition(". Apply: ")
+        skills = [BY_NAME[name] for name in names.split(", ")]
         digits = [int(c) for c in number]
         assert p == Problem(p.uid, prompt_of(skills, digits), p.answer, p.group)
-        assert p.group == max((s.name for s in skills), key=order.index)
+        assert p.group == FRAMES[max(level[skill.name] for skill in skills)]
         assert answer_of(skills, digits) == p.answer
         ends = [step(skills[-1], digits, rule)[1] for rule in range(6)]
         assert len(skills) > 1 or ends[0] not in ends[1:]
@@ -117,7 +120,7 @@ def test_demonstrations_are_cut_into_the_tokens_of_the_whole_text(tokenizer, enc
 def test_weights_turn_the_draws_into_the_mixture(encode):
     """The weighted share of each rule is the skill's chance of it; nothing else is weighted."""
     rng = np.random.default_rng(0)
-    for skill in (SKILLS[0], SKILLS[8], SKILLS[-1]):
+    for skill in (SKILLS[0], SKILLS[40], SKILLS[-1]):
         rules = [encode(f" {rule}")[0] for rule in skill.rules]
         mass = np.zeros(6)
         for _ in range(8000):
