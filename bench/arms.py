@@ -73,6 +73,9 @@ WORLDS = {  # name -> arguments of train.py
     "letters": ["--dataset=letters", "--eval_sets=letters", "--model=worlds/letters"],
     "chains": ["--dataset=chains", "--eval_sets=chains", "--model=worlds/chains"],
     "orders": ["--dataset=orders", "--eval_sets=orders", "--model=worlds/orders"],
+    "steps": ["--dataset=steps", "--eval_sets=steps", "--model=worlds/steps", "--template=boxed",
+              "--reward=math", "--max_prompt_len=24", "--max_response_len=128",
+              "--max_num_seqs=1024"],
 }
 # What --tune tries with every arm, and with GRPO besides: no arm has more.
 LR = ("5e-5", "1e-4", "2e-4", "4e-4")
