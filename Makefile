@@ -23,6 +23,7 @@ figures: .venv/installed  # the README's figures, from the kept results
 	$(PY) bench/figures.py curves bench/results/arith.json grpo prompt_error rollout_price_pass both
 	$(PY) bench/figures.py curves bench/results/letters.json grpo prompt_error rollout_price_pass both
 	$(PY) bench/figures.py gains bench/results/arith.json bench/results/letters.json --out=bench/results/gains.png
+	$(PY) bench/regimes.py --read=bench/results/regimes.json --figure=bench/results/regimes.png
 	$(PY) plot.py bench/results/arith_gdro
 
 gpu:  # on a machine with NVIDIA GPUs: vLLM, then whether the trainer runs, is right and is fast there

@@ -236,6 +236,14 @@ def test_the_report_is_the_kept_one(name, seeds, rows):
     assert len(lines) == rows and all(f"| {seeds} " in line for line in lines)
 
 
+def test_the_tables_of_the_regimes_are_the_kept_ones():
+    page = PAGES["docs/regimes.md"]
+    for name in ("regimes", "regimes_check"):
+        command = f"bench/regimes.py --read=bench/results/{name}.json"
+        table = printed(*command.split()).split(":\n\n")[-1]  # without the name of the setting
+        assert f"`python {command}`" in page and table in page
+
+
 def test_the_example_of_an_ablation_is_the_kept_one():
     table = printed("bench/arms.py", "--read=bench/results/right_only.json")
     assert table in PAGES["docs/ablations.md"]
@@ -482,5 +490,5 @@ def test_the_figures_can_be_drawn_again(tmp_path):
                        check=True, capture_output=True)
     shown = {path for page in PAGES.values()
              for path in re.findall(r"\]\((?:\.\./)?(bench/results/[^)]+\.png)\)", page)}
-    assert len(shown) == 7
+    assert len(shown) == 8
     assert all(os.path.getsize(tmp_path / path) > 10_000 for path in shown)
