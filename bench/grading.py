@@ -58,15 +58,19 @@ def ordinary(count, seed):
     return responses, references
 
 
-def math_verify(responses, references):
-    """The verdicts of math-verify alone, as its manual calls it -> list of bool."""
+def math_verify_alone(response, reference):
+    """Whether they are equal to math-verify, called as its manual calls it: also a reward."""
     import logging
 
     from math_verify import parse, verify
 
     logging.disable(logging.WARNING)
-    return [bool(verify(parse(f"${reference}$"), parse(response)))
-            for response, reference in zip(responses, references, strict=True)]
+    return bool(verify(parse(f"${reference}$"), parse(response)))
+
+
+def math_verify(responses, references):
+    """The verdicts of math-verify alone -> list of bool."""
+    return [math_verify_alone(*pair) for pair in zip(responses, references, strict=True)]
 
 
 def share(part, whole):
@@ -98,25 +102,33 @@ def judge_cases(path, grader):
             print("called right:" if verdict else "refused:", *map(repr, case))
 
 
+def judge_records(records, grader):
+    """Per record of samples.jsonl, whether `math` calls the response right, and whether it refuses
+    it though math-verify finds it equal and it is no written number: work left undone
+    -> two lists of bool."""
+    pairs = [(record["response"], record["answer"]) for record in records]
+    distinct = list(dict.fromkeys(pairs))  # a policy repeats itself
+    columns = list(zip(*distinct, strict=True))
+    right = [grade.verdict == "right" for grade in grader.grade(*columns)]
+    verdicts = {}
+    for pair, is_right, is_equal in zip(distinct, right, math_verify(*columns), strict=True):
+        answer = extract(pair[0])
+        undone = answer and is_equal and not is_right and not quantity(clean(answer))
+        verdicts[pair] = is_right, bool(undone)
+    return [verdicts[pair][0] for pair in pairs], [verdicts[pair][1] for pair in pairs]
+
+
 def count_unfinished(folder, grader):
-    """Prints per step of a run the share of responses that `math` calls right, and of those that it
-    refuses though math-verify finds them equal and they are no written number: work left undone."""
+    """Prints per step of a run the share of responses that `math` calls right, and of those that
+    are unfinished."""
     with open(os.path.join(folder, "samples.jsonl")) as file:
         records = [json.loads(line) for line in file]
     print("step responses right unfinished")
     for step in sorted({record["step"] for record in records}):
         of_step = [record for record in records if record["step"] == step]
-        responses = [record["response"] for record in of_step]
-        references = [record["answer"] for record in of_step]
-        right = [grade.verdict == "right" for grade in grader.grade(responses, references)]
-        equal = math_verify(responses, references)
-        unfinished = 0
-        for response, is_right, is_equal in zip(responses, right, equal, strict=True):
-            answer = extract(response)
-            if answer and is_equal and not is_right and not quantity(clean(answer)):
-                unfinished += 1
+        right, unfinished = judge_records(of_step, grader)
         print(f"{step:4} {len(of_step):9} {sum(right) / len(of_step):5.3f} "
-              f"{unfinished / len(of_step):10.3f}", flush=True)
+              f"{sum(unfinished) / len(of_step):10.3f}", flush=True)
 
 
 def main():

@@ -6,6 +6,7 @@ $ python worlds/make_base.py letters     # or chains, or orders
 """
 import json
 import os
+import re
 import sys
 
 import numpy as np
@@ -34,7 +35,7 @@ def make_tokenizer(size=0, world=ARITH):
     ids = {token: i for i, token in enumerate(vocab)}
     tokenizer = Tokenizer(models.WordLevel(ids, unk_token="<pad>"))
     # the name of a skill, as Ab, is one token, and so is any other character
-    names = [token for token in world.tokens if len(token) > 1]
+    names = [re.escape(token) for token in world.tokens if len(token) > 1]
     tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex("|".join([*names, "."])), "isolated")
     tokenizer.decoder = decoders.Fuse()
     return PreTrainedTokenizerFast(
@@ -73,12 +74,11 @@ def success_rates(samples, name="arith"):
     return {group: float(np.mean(outcomes)) for group, outcomes in right.items()}
 
 
-def main():
+def pretrain(world, held_out, out):
+    """A tiny Qwen3 that learned the demonstrations of `world`, none of which has a prompt of
+    `held_out`; it and its tokenizer as files in the folder `out`."""
     torch.set_num_threads(1)  # the same weights on every machine of a kind
     torch.manual_seed(SEED)
-    name = sys.argv[1] if len(sys.argv) > 1 else "arith"
-    world = WORLDS[name]
-    out = os.path.join(FOLDER, name)
     rng = np.random.default_rng(SEED)
     tokenizer = make_tokenizer(world=world)
     config = Qwen3Config(
@@ -91,7 +91,6 @@ def main():
     optimizer = torch.optim.AdamW(model.parameters(), lr=LR, weight_decay=0.0)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, LR, total_steps=world.steps, pct_start=0.05)
-    held_out = {p.prompt for split in ("train", "eval") for p in DATASETS[name](split)}
     for step in range(world.steps):
         numbers = range(BATCH * step, BATCH * (step + 1))  # all kinds in turn
         ids, labels, weights = batch_of(rng, world, tokenizer, numbers, held_out)
@@ -109,6 +108,13 @@ def main():
             print(f"step {step:4d}  loss {loss.item():.4f}", flush=True)
     model.save_pretrained(out)
     tokenizer.save_pretrained(out)
+
+
+def main():
+    name = sys.argv[1] if len(sys.argv) > 1 else "arith"
+    out = os.path.join(FOLDER, name)
+    held_out = {p.prompt for split in ("train", "eval") for p in DATASETS[name](split)}
+    pretrain(WORLDS[name], held_out, out)
     rates = success_rates(SAMPLES, name)
     print(f"success rates, {SAMPLES} samples a prompt:", rates)
     with open(os.path.join(out, "success_rates.json"), "w") as file:
