@@ -4,7 +4,8 @@ Each has 24 rules and 144 skills, six of each of 24 levels A to X. A prompt name
 symbols. The right response follows the skill's rule, all symbols right.
 `chains`: the name of the rule, and the running result after every digit. The rule of skill Da is a,
 which adds modulo 10: "Da38459=" is answered by "a1509" (3+8 is 1, +4 is 5, +5 is 0, +9 is 9).
-`orders`: the list in another order. Skill Aa reverses: "Aacabjdf=" is answered by "fdjbac".
+`orders`: the name of the rule, and the letters in another order. The rule of skill Aa is 2, which
+reverses: "Aacabjdf=" is answered by "2fdjbac".
 
 What makes a skill hard are its decoys: five other rules, which the base policy takes for the right
 one, at each level more often than at the one before (make_base.py). The likeliest response to a
@@ -124,16 +125,18 @@ CHAINS = SkillWorld("0123456789", skills(SUMS), draw_digits, running_results,
 
 # ---------- orders ----------
 
+ORDER_NAMES = "0123456789klmnopqrstuvwx"
+
+
 def all_orders():
-    """24 orders of six letters, as their places in the prompt: begun at any of the six, on to the
-    right or to the left, and with neighbours swapped or not."""
+    """24 orders of six letters, each its name and then places in the prompt: begun at any of the
+    six, on to the right or to the left, and with neighbours swapped or not."""
     found = []
     for start in range(6):
         turned = [(start + i) % 6 for i in range(6)]
         for order in (turned, turned[::-1]):
-            swapped = [order[i] for i in (1, 0, 3, 2, 5, 4)]
-            found += [tuple(order), tuple(swapped)]
-    return found
+            found += [order, [order[i] for i in (1, 0, 3, 2, 5, 4)]]
+    return [(name, *order) for name, order in zip(ORDER_NAMES, found, strict=True)]
 
 
 def draw_letters(rng):
@@ -141,9 +144,10 @@ def draw_letters(rng):
     return tuple(int(i) for i in rng.permutation(10)[:6])
 
 
-def reordered(order, letters, rng=None):
-    """The letters in another order. With `rng` a letter may be a wrong one."""
-    response = ""
+def reordered(rule, letters, rng=None):
+    """The rule's name, and the letters in its order. With `rng` a letter may be a wrong one."""
+    name, *order = rule
+    response = name
     for place in order:
         letter = letters[place]
         if rng is not None and rng.random() < SLIP:
@@ -152,7 +156,7 @@ def reordered(order, letters, rng=None):
     return response
 
 
-ORDERS = SkillWorld("abcdefghij", skills(all_orders()), draw_letters, reordered, steps=3000)
+ORDERS = SkillWorld("abcdefghij", skills(all_orders()), draw_letters, reordered, ORDER_NAMES)
 
 # ---------- problems ----------
 
