@@ -40,6 +40,7 @@ class World:
     steps: int
 
     tokens = [*"0123456789+", r"\boxed{", "}"]
+    stride = 1
     grad_clip = 1.0
 
     def demonstration(self, rng, number, held_out):

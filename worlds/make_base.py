@@ -92,7 +92,9 @@ def pretrain(world, held_out, out):
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, LR, total_steps=world.steps, pct_start=0.05)
     for step in range(world.steps):
-        numbers = range(BATCH * step, BATCH * (step + 1))  # all kinds in turn
+        # All kinds in turn; at first only some, from which copying and adding are learned sooner.
+        stride = world.stride if step < world.steps / 4 else 1
+        numbers = range(stride * BATCH * step, stride * BATCH * (step + 1), stride)
         ids, labels, weights = batch_of(rng, world, tokenizer, numbers, held_out)
         # No attention mask: padding is on the right, where a causal model never looks.
         logits = model(input_ids=ids).logits[:, :-1]

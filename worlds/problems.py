@@ -40,7 +40,9 @@ class World:
     draw: object  # rng -> indices of the prompt's symbols
     solve: object  # (family, indices, rng or None) -> response, with slips where there is an rng
 
-    steps = 1500  # of the pretraining, and its gradient norm
+    # of the pretraining: steps, every how many kinds it begins with, the gradient norm
+    steps = 1500
+    stride = 1
     grad_clip = float("inf")
 
     @property

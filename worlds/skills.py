@@ -36,6 +36,7 @@ class SkillWorld:
     follow: object  # (rule, indices, rng or None) -> response, with slips where there is an rng
     names: str = ""  # further symbols, of responses alone
     steps: int = 1500  # of the pretraining
+    stride: int = 1
 
     grad_clip = 1.0
 
@@ -156,7 +157,8 @@ def reordered(rule, letters, rng=None):
     return response
 
 
-ORDERS = SkillWorld("abcdefghij", skills(all_orders()), draw_letters, reordered, ORDER_NAMES)
+ORDERS = SkillWorld("abcdefghij", skills(all_orders()), draw_letters, reordered, ORDER_NAMES,
+                    stride=len(KINDS))
 
 # ---------- problems ----------
 
