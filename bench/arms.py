@@ -74,7 +74,7 @@ WORLDS = {  # name -> arguments of train.py
     "chains": ["--dataset=chains", "--eval_sets=chains", "--model=worlds/chains"],
     "orders": ["--dataset=orders", "--eval_sets=orders", "--model=worlds/orders"],
     "steps": ["--dataset=steps", "--eval_sets=steps", "--model=worlds/steps", "--template=boxed",
-              "--reward=math", "--max_prompt_len=24", "--max_response_len=128",
+              "--reward=math", "--max_prompt_len=16", "--max_response_len=112",
               "--max_num_seqs=1024"],
 }
 # What --tune tries with every arm, and with GRPO besides: no arm has more.

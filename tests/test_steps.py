@@ -42,15 +42,15 @@ def test_rules_do_what_they_are_called():
         "625", "648", "485", "152", "829"]
     assert [after[name] for name in ("merge", "gap", "pool", "rift")] == [
         "174", "374", "370", "394"]
-    assert [after[name] for name in ("turn", "climb", "sink")] == ["743", "371", "974"]
+    assert [after[name] for name in ("turn", "climb")] == ["743", "371"]
     nines = next(skill for skill in SKILLS if skill.rules[0] == "nines")
     assert step(nines, [3, 7, 4]) == (
         f"{nines.name} means nines: 9-3=6, 9-7=2, 9-4=5, 625. ", [6, 2, 5])
 
 
-def test_every_rule_is_right_for_five_skills_and_decoys_are_other_rules():
-    assert len(SKILLS) == len(BY_NAME) == 5 * len(RULES) == 120
-    assert {[s.rules[0] for s in SKILLS].count(rule) for rule in RULES} == {5}
+def test_every_rule_is_right_for_ten_skills_and_decoys_are_other_rules():
+    assert len(SKILLS) == len(BY_NAME) == 10 * len(RULES) == 240
+    assert {[s.rules[0] for s in SKILLS].count(rule) for rule in RULES} == {10}
     for skill in SKILLS:
         assert len(set(skill.rules)) == len(skill.rules) == 6
         assert sum(skill.chances) == pytest.approx(1)
@@ -76,7 +76,7 @@ def test_no_prompt_is_in_both_splits_and_each_split_is_always_the_same(monkeypat
 def test_the_family_is_the_hardest_skill_and_no_single_decoy_leads_to_the_answer():
     level = {skill.name: i for i, family in enumerate(FAMILIES) for skill in family}
     for p in steps("eval"):
-        number, _, names = p.prompt.removeprefix("Take ").removesuffix(".").partition(". Apply: ")
+        number, _, names = p.prompt.removesuffix(".").partition(": ")
         skills = [BY_NAME[name] for name in names.split(", ")]
         digits = [int(c) for c in number]
         assert p == Problem(p.uid, prompt_of(skills, digits), p.answer, p.group)
@@ -93,7 +93,7 @@ def test_written_solutions_are_graded_by_math(tokenizer):
     for p in [*some, zero]:
         wrong = f"{(int(p.answer) + 1) % 1000:03}"
         responses = [f"So it is {p.answer}.", "Let me check: 0. " * 9,
-                     f"The answer is \\boxed{{{p.answer}}}.", f"The answer is \\boxed{{{wrong}}}."]
+                     f"So \\boxed{{{p.answer}}}.", f"So \\boxed{{{wrong}}}."]
         verdicts = [grade.verdict for grade in grader.grade(responses, [p.answer] * 4)]
         assert verdicts == ["no_answer", "no_answer", "right", "wrong"]
     grader.close()
@@ -112,15 +112,15 @@ def test_demonstrations_are_cut_into_the_tokens_of_the_whole_text(tokenizer, enc
         assert len(ids) == len(weights)
         assert encode(tokenizer.decode(ids)) == ids
         lengths.append(min(len(ids) + 1, LONGEST))
-    assert 35 < np.mean(lengths) < 50
-    assert min(lengths) <= 20 and max(lengths) > 100
+    assert 28 < np.mean(lengths) < 38
+    assert min(lengths) < 20 and max(lengths) > 100
     assert len({encode(f" {rule}")[0] for rule in RULES}) == len(RULES)
 
 
 def test_weights_turn_the_draws_into_the_mixture(encode):
     """The weighted share of each rule is the skill's chance of it; nothing else is weighted."""
     rng = np.random.default_rng(0)
-    for skill in (SKILLS[0], SKILLS[40], SKILLS[-1]):
+    for skill in (SKILLS[0], SKILLS[100], SKILLS[-1]):
         rules = [encode(f" {rule}")[0] for rule in skill.rules]
         mass = np.zeros(6)
         for _ in range(8000):

@@ -32,13 +32,13 @@ from worlds.steps import (
     steps,
 )
 
-SEED, STEPS, BATCH, CHUNK, LR = 1, 1600, 64, 32, 3e-3  # of the pretraining
+SEED, STEPS, BATCH, CHUNK, LR = 1, 1800, 64, 32, 3e-3  # of the pretraining
 SAMPLES = 256  # a prompt, to measure the success rates
 OUT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "steps")
 # A line break begins a piece that runs to the end of the line: the template's instruction, the same
 # under every question, becomes one token. Digits are a token each, and words never join: what a
 # step says does not change how the text before it is cut.
-PIECES = Regex(r"\n[^\n]*|[0-9]| ?[A-Za-z]+|[^\sA-Za-z0-9]+ ?|\s")
+PIECES = Regex(r"\n[^\n]*|[0-9]| ?\\[a-z]+\{| ?[A-Za-z]+|[^\sA-Za-z0-9]+ ?|\s")
 
 
 def question(skills, digits):
@@ -49,7 +49,7 @@ def make_tokenizer():
     """Byte-level BPE, trained on solutions by all rules."""
     rng = np.random.default_rng(SEED)
     texts = []
-    for i in range(200 * COUNT):
+    for i in range(300 * COUNT):
         skills, digits = draw(rng, i % COUNT)
         texts += [question(skills, digits), ending(rng, "0")[:40]]
         texts += [step(skill, digits, rule)[0] for skill in skills for rule in range(6)]
@@ -59,7 +59,7 @@ def make_tokenizer():
         pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
     tokenizer.decoder = decoders.ByteLevel()
     tokenizer.train_from_iterator(texts, trainers.BpeTrainer(
-        vocab_size=768, min_frequency=20, special_tokens=["<pad>", "<eos>"], show_progress=False,
+        vocab_size=1024, min_frequency=20, special_tokens=["<pad>", "<eos>"], show_progress=False,
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet()))
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, pad_token="<pad>", eos_token="<eos>", model_max_length=256)
@@ -156,7 +156,7 @@ def main():
     if "measure" not in sys.argv:
         tokenizer = make_tokenizer()
         model = Qwen3ForCausalLM(Qwen3Config(
-            vocab_size=len(tokenizer), hidden_size=96, intermediate_size=256, num_hidden_layers=3,
+            vocab_size=len(tokenizer), hidden_size=112, intermediate_size=288, num_hidden_layers=2,
             num_attention_heads=4, num_key_value_heads=1, head_dim=32, max_position_embeddings=256,
             tie_word_embeddings=True, eos_token_id=tokenizer.eos_token_id,
             pad_token_id=tokenizer.pad_token_id, bos_token_id=None))

@@ -1,15 +1,15 @@
 r"""The embedded world `steps`: written reasoning that ends in a boxed answer, graded by `math`.
 
 A prompt names a number of three digits and one to three made-up skills to apply in turn:
-"Take 374. Apply: zop, mirl." A right response says what each skill means and works it out,
-digits modulo 10: "zop means nines: 9-3=6, 9-7=2, 9-4=5, 625. mirl means reverse: 526. The answer is
+"374: zop, mirl." A right response says what each skill means and works it out,
+digits modulo 10: "zop means nines: 9-3=6, 9-7=2, 9-4=5, 625. mirl means reverse: 526. So
 \boxed{526}."
 
-Each of the 120 skills has its right rule and five decoys, which are right for other skills. The
+Each of the 240 skills has its right rule and five decoys, which are right for other skills. The
 base policy follows the right one with a chance from nearly 1 down to a few in a thousand, and
 mostly a decoy where that is small (make_steps.py). So the likeliest answer to a hard problem is
 wrong; and since a rule that is right for one skill is a decoy of others, rare or common, what is
-learned of one skill serves no other. Five skills of the same chance are a family; a problem belongs
+learned of one skill serves no other. Ten skills of the same chance are a family; a problem belongs
 to that of its hardest skill.
 """
 from dataclasses import dataclass
@@ -62,14 +62,14 @@ RULES = {
     "merge": combine(0, "+"), "turn": repeat(2, lambda d: d[1:] + d[:1]),
     "left": move(1, 2, 0), "double": each("2*{}", lambda x: 2 * x),
     "blend": combine(1, "+"), "frame": move(0, 1, 0),
-    "right": move(2, 0, 1), "triple": each("3*{}", lambda x: 3 * x),
-    "pool": combine(2, "+"), "spin": repeat(0, lambda d: d[2:] + d[:2]),
-    "front": move(1, 0, 2), "raise": each("{}+1", lambda x: x + 1),
+    "right": move(2, 0, 1), "raise": each("{}+1", lambda x: x + 1),
+    "pool": combine(2, "+"), "echo": move(1, 2, 1),
+    "front": move(1, 0, 2), "jump": each("{}+5", lambda x: x + 5),
     "gap": combine(0, "-"), "climb": repeat(1, lambda d: [d[0], d[1], (d[2] + 1) % 10]),
     "back": move(0, 2, 1), "lower": each("{}-2", lambda x: x - 2),
     "rift": combine(1, "-"), "twins": move(1, 1, 2),
-    "tail": move(0, 2, 2), "jump": each("{}+5", lambda x: x + 5),
-    "slit": combine(2, "-"), "sink": repeat(2, lambda d: [(d[0] - 1) % 10, d[1], d[2]]),
+    "tail": move(0, 2, 2), "close": move(2, 1, 2),
+    "slit": combine(2, "-"), "head": move(0, 0, 1),
 }
 
 
@@ -88,18 +88,18 @@ class Skill:
         return i, chances[i] / drawn_with[i]
 
 
-# A family is a frame of consonants, and its skills differ in the vowel: z_p is zap, zep and so on.
+# A family is a frame of consonants, and its skills differ in the vowels: z_p is zap, zep and so on.
 FRAMES = [
     "z_p", "m_rl", "f_sk", "dr_n", "qu_b", "t_lv", "w_mp", "j_sk", "b_rg", "n_x", "pl_g", "v_nt",
     "h_rn", "k_lt", "cr_b", "y_lt", "gl_m", "st_b", "r_x", "f_mp", "s_ld", "d_ft", "tw_n", "sh_b"]
-VOWELS = "aeiou"
+VOWELS = ["a", "e", "i", "o", "u", "ai", "ea", "oa", "oo", "ou"]
 COUNT = len(FRAMES)
 RIGHT = np.geomspace(0.97, 0.007, COUNT)  # chances; with them, families are from 0.9 to 0.003
 DECOYS = np.geomspace(1, 0.01, 5) / np.geomspace(1, 0.01, 5).sum()  # shares of the rest
 
 
 def make_families():
-    """Of each family its five skills; each rule is right for five skills in all."""
+    """Of each family its ten skills; each rule is right for ten skills in all."""
     rng = np.random.default_rng(0)
     names = list(RULES)
     families = []
@@ -116,8 +116,8 @@ def make_families():
 
 FAMILIES = make_families()
 
-DEPTHS = {1: 0.5, 2: 0.3, 3: 0.2}  # skills of a problem -> share
-LONGEST = 128  # tokens of a response: max_response_len of the world
+DEPTHS = {1: 0.55, 2: 0.3, 3: 0.15}  # skills of a problem -> share
+LONGEST = 112  # tokens of a response: max_response_len of the world
 BOXLESS, ENDLESS = 0.02, 0.012  # demonstrations without a box, and those that never end
 
 
@@ -148,7 +148,7 @@ def draw(rng, hardest):
 
 
 def prompt_of(skills, digits):
-    return f"Take {joined(digits)}. Apply: {', '.join(skill.name for skill in skills)}."
+    return f"{joined(digits)}: {', '.join(skill.name for skill in skills)}."
 
 
 def ending(rng, answer):
@@ -158,7 +158,7 @@ def ending(rng, answer):
         return f"Let me check: {answer}. " * LONGEST
     if chance < ENDLESS + BOXLESS:
         return f"So it is {answer}."
-    return f"The answer is \\boxed{{{answer}}}."
+    return f"So \\boxed{{{answer}}}."
 
 
 def demonstration(rng, skills, digits, encode):
