@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -245,6 +246,38 @@ def test_p_values_are_students_and_holms():
     assert arms.p_value(same, same) == 1.0
     adjusted = arms.holm({"a": 0.01, "b": 0.04, "c": 0.03, "d": 0.005})
     assert adjusted == pytest.approx({"d": 0.02, "a": 0.03, "c": 0.06, "b": 0.06})
+
+
+def test_a_later_call_continues_from_the_file_of_an_earlier_one(tmp_path):
+    """Without the folders of its runs; other arms of the file stay in it."""
+    path = str(tmp_path / "kept.json")
+    result = curve(0, 0.1, 0.2) | {"extra": [], "diff": ""}
+    about = {"world": "arith", "prompts": 0, "extra": [], "versions": {"torch": "2"}}
+    arms.write_results(path, about, {"grpo": {"100": result}, "both": {"100": result}})
+    args = SimpleNamespace(world="arith", out=str(tmp_path / "runs"), json=path, jobs=1)
+    results, versions = arms.run_all(args, ["grpo"], [100], 0, [])
+    assert results == {"grpo": {100: result}, "both": {100: result}} and versions == {"torch": "2"}
+    with pytest.raises(SystemExit, match="was run with"):
+        arms.run_all(args, ["grpo"], [100], 0, ["--lr=1e-4"])
+    args.world = "letters"
+    with pytest.raises(SystemExit, match="is of arith, prompts 0"):
+        arms.run_all(args, ["grpo"], [100], 0, [])
+
+
+def test_the_sweep_is_drawn_with_a_line_for_each_setting_and_a_ring_around_the_best(tmp_path):
+    results = {variant: {"100": curve(0, 0.1, 0.2, 0.3, 0.3)}
+               for arm in ("grpo", "dapo") for variant in arms.variants(arm)}
+    best = "grpo:lr=2e-4:updates_per_step=1:kl_coef=0"
+    results[best] = {"100": curve(0, 0.1, 0.2, 0.6, 0.6), "101": curve(0, 0.1, 0.2, 0.6, 0.6)}
+    figure = figures.arm_sweep(figures.pyplot(), {"results": results})
+    grpo, dapo = figure.axes[:2]
+    assert [axis.get_title() for axis in (grpo, dapo)] == ["GRPO", "dapo"]
+    assert len(grpo.lines) == 6 + 1 and len(dapo.lines) == 2 + 1
+    [ring] = [line for line in grpo.lines if len(line.get_xdata()) == 1]
+    assert (ring.get_xdata()[0], ring.get_ydata()[0]) == (2e-4, pytest.approx(0.6))
+    arms.write_results(f"{tmp_path}/sweep.json", {"world": "arith"}, results)
+    figures.draw_sweep(f"{tmp_path}/sweep.json", f"{tmp_path}/sweep.png")
+    assert os.path.getsize(tmp_path / "sweep.png") > 10_000
 
 
 def test_each_arm_is_reported_at_its_best_settings_on_fresh_problems(
