@@ -13,7 +13,7 @@ import sys
 import numpy as np
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-from bench.arms import ARMS, chosen, gain, half_width, late_score, split_name
+from bench.arms import ARMS, LR, chosen, gain, half_width, late_score, split_name
 from configurator import UsageError, refuse
 from plot import WIDTH, pyplot
 
@@ -112,6 +112,8 @@ def arm_sweep(plt, report):
             [lines[settings]] = axis.plot(*zip(*sorted(points), strict=True), ".-", color=color)
         axis.set_title(public(name), fontsize=8)
         axis.set_xscale("log")
+        axis.set_xticks([float(rate) for rate in LR], LR, fontsize=6)
+        axis.minorticks_off()
     for axis in axes.flat[len(best) :]:
         axis.axis("off")
     figure.legend([lines[s] for s in lines], [SETTINGS[s] for s in lines], ncols=len(lines),
