@@ -117,12 +117,17 @@ def diff_of(name):
     return os.path.join(ROOT, "ablations", f"{name}.diff")
 
 
-def fingerprint_of(name):
-    """Changes with the diff of an ablation; empty for an arm, which has none."""
-    if name in ARMS:
-        return ""
-    with open(diff_of(name), "rb") as file:
+def hash_of(path):
+    with open(path, "rb") as file:
         return hashlib.sha256(file.read()).hexdigest()[:16]
+
+
+def made_with(arm, world, extra):
+    """What a kept result must agree in with a new one: further arguments, the diff of an ablation
+    (an arm has none), and the base policy."""
+    name, _ = split_name(arm)
+    return {"extra": extra, "diff": "" if name in ARMS else hash_of(diff_of(name)),
+            "base": hash_of(os.path.join(ROOT, "worlds", world, "model.safetensors"))}
 
 
 def ablated(name, folder):
@@ -200,8 +205,7 @@ def run_one(arm, world, prompts, seed, folder, extra, checkout):
         run_here(arm, world, prompts, arguments, checkout)
     except BaseException as error:  # train.py ends with SystemExit, which is no Exception
         raise RuntimeError(f"{arm}, seed {seed} failed ({error!r}): see {folder}.log") from error
-    name, _ = split_name(arm)
-    result = result_of(folder) | {"extra": extra, "diff": fingerprint_of(name)}
+    result = result_of(folder) | made_with(arm, world, extra)
     path = os.path.join(folder, "result.json")
     with open(path + ".tmp", "w") as file:
         json.dump(result, file)
@@ -221,20 +225,19 @@ def kept_results(args, prompts):
             for arm, by_seed in kept["results"].items()}
 
 
-def kept_result(arm, folder, extra, result=None):
+def kept_result(folder, made, result=None):
     """The result of a run that was finished before, from its folder unless it is given, or None;
-    it must have had the same extras, and the same diff."""
+    it must have been `made` with the same."""
     path = os.path.join(folder, "result.json")
     if result is None and not os.path.exists(path):
         return None
     if result is None:
         with open(path) as file:
             result = json.load(file)
-    if result["extra"] != extra:
-        sys.exit(f"{folder} was run with {result['extra']}, not {extra}: choose another --out")
-    name, _ = split_name(arm)
-    if result.get("diff", "") != fingerprint_of(name):
-        sys.exit(f"{folder} was run with another {name}.diff: delete it, or choose another --out")
+    for what, value in made.items():
+        if result.get(what, value) != value:  # older reports do not name all
+            sys.exit(f"{folder} was run with another {what}, {result[what]} and not {value}: "
+                     "choose another --out and --json, or delete both")
     return result
 
 
@@ -249,7 +252,8 @@ def run_all(args, arms, seeds, prompts, extra):
             place = (args.world, f"prompts{prompts}", arm, f"seed{seed}")
             folders[arm, seed] = os.path.join(args.out, *place)
     kept = kept_results(args, prompts)
-    done = {(arm, seed): kept_result(arm, folder, extra, kept.get(arm, {}).get(seed))
+    done = {(arm, seed): kept_result(folder, made_with(arm, args.world, extra),
+                                     kept.get(arm, {}).get(seed))
             for (arm, seed), folder in folders.items()}
     todo = [run for run, result in done.items() if result is None]
     if todo:
