@@ -126,6 +126,23 @@ def test_the_entropic_surrogate_is_within_log_b_over_eta_of_the_worst_loss_and_q
         assert all(entropic_value(p, loss, eta) <= surrogate + 1e-12 for p in others)
 
 
+def test_the_root_of_the_success_rate_evens_out_how_much_bins_pull():
+    """Weight p^-1/2 on groups whose mean |A| is 2 sqrt(p (1-p)): 2 sqrt(1-p) is left."""
+    right, n = np.array([1, 2, 8, 32]), 64
+    scores = np.concatenate([np.arange(n) < k for k in right]).astype(float)
+    pull = np.abs(group_advantages(np.repeat(np.arange(4), n), scores, 100.0))
+    pull = pull.reshape(4, n).mean(axis=1)
+    p = right / n
+    np.testing.assert_allclose(pull, 2 * np.sqrt(p * (1 - p)), rtol=1e-4)
+    player = PromptGDRO(4, eta=0.5, gamma=0.0)
+    signals = prompt_signals(right, np.full(4, n), p, np.zeros(4), p)
+    player.update(np.arange(4), signals["nll"])
+    weights = player.weights(np.arange(4))
+    np.testing.assert_allclose(weights * np.sqrt(p), weights[0] * np.sqrt(p[0]))
+    np.testing.assert_allclose(weights * pull, weights[0] * pull[0] * np.sqrt((1 - p) / (1 - p[0])),
+                               rtol=1e-4)
+
+
 # ---------- Rollout-GDRO ----------
 
 def best_fixed(v, n_mean, arms):
