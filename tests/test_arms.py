@@ -4,6 +4,7 @@ import itertools
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -38,8 +39,12 @@ def test_quick_runs_every_kind_of_arm_and_continues_where_it_was(tmp_path):
     with pytest.raises(UsageError, match="has no arm maxrl; it has grpo, both"):
         figures.draw_arms(f"{tmp_path}/r.json", ["maxrl"], "")
     os.remove(tmp_path / "runs" / "arith" / "prompts0" / "both" / "seed101" / "result.json")
+    os.remove(tmp_path / "r.json")
     again = subprocess.run(command, capture_output=True, text=True)
     assert again.stdout == done.stdout and "1/1" in again.stderr
+    shutil.rmtree(tmp_path / "runs")  # the file is enough
+    again = subprocess.run(command, capture_output=True, text=True)
+    assert again.stdout == done.stdout and "run/s" not in again.stderr
 
 
 @pytest.mark.slow
