@@ -61,7 +61,9 @@ def test_every_rival_takes_its_place_in_a_run_and_keeps_the_budget(arm, tmp_path
     assert replaced or (train.group_advantages, train.sample_step) != plain
     lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
     metrics = [json.loads(line) for line in lines]
-    assert [m["rollouts/total"] for m in metrics] == [512] * 4 and metrics[-1]["unseen"] == 0.0
+    assert [m["rollouts/total"] for m in metrics] == [512] * 4
+    selects = "sample_step" in arms.ARMS[arm][1]  # then some prompts may never come
+    assert metrics[-1]["unseen"] == 0.0 or selects
 
 
 def test_the_arguments_of_every_arm_are_knobs():
