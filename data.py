@@ -1,6 +1,6 @@
 """Problem sets: a list of `Problem`, each with an id that stays the same from run to run.
 
-`arith` and `letters` are embedded (worlds/problems.py). Other names: the benchmarks of `HUB`, any
+`arith` and `letters` (worlds/problems.py) and `steps` (worlds/steps.py) are embedded. Other names: the benchmarks of `HUB`, any
 Hugging Face data set as owner/name, and paths of .jsonl, .parquet or .csv files. Keys may follow:
 name:config=main:split=test:revision=<commit>:prompt=question:answer=final_answer:group=level:id=key
 """
