@@ -1,7 +1,8 @@
 """Problem sets: a list of `Problem`, each with an id that stays the same from run to run.
 
-`arith` and `letters` (worlds/problems.py) and `steps` (worlds/steps.py) are embedded. Other names: the benchmarks of `HUB`, any
-Hugging Face data set as owner/name, and paths of .jsonl, .parquet or .csv files. Keys may follow:
+`arith` and `letters` (worlds/problems.py) and `steps` (worlds/steps.py) are embedded. Other names:
+the benchmarks of `HUB`, any Hugging Face data set as owner/name, and paths of .jsonl, .parquet or
+.csv files. Keys may follow:
 name:config=main:split=test:revision=<commit>:prompt=question:answer=final_answer:group=level:id=key
 """
 import csv
