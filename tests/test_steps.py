@@ -43,9 +43,8 @@ def test_rules_do_what_they_are_called():
     assert [after[name] for name in ("merge", "gap", "pool", "rift")] == [
         "174", "374", "370", "394"]
     assert [after[name] for name in ("turn", "climb")] == ["743", "371"]
-    nines = next(skill for skill in SKILLS if skill.rules[0] == "nines")
-    assert step(nines, [3, 7, 4]) == (
-        f"{nines.name} means nines: 9-3=6, 9-7=2, 9-4=5, 625. ", [6, 2, 5])
+    assert step(BY_NAME["zip"], [3, 7, 4]) == ("zip means pool: 3+7=0, 370. ", [3, 7, 0])
+    assert step(BY_NAME["fisk"], [3, 7, 0]) == ("fisk means reverse: 073. ", [0, 7, 3])
 
 
 def test_every_rule_is_right_for_ten_skills_and_decoys_are_other_rules():
@@ -144,12 +143,13 @@ def test_the_base_policy_has_the_success_rates_it_says():
 
     with open("worlds/steps/success_rates.json") as file:
         stated = json.load(file)
-    measured = measure(8)
-    for name, rate in measured["success_rates"].items():
-        four_sigma = 4 * (max(stated["success_rates"][name], 0.01) / 80) ** 0.5  # 80 responses
-        assert rate == pytest.approx(stated["success_rates"][name], abs=four_sigma)
+    measured = measure(16)
+    for frame, rate in measured["success_rates"].items():
+        said = stated["success_rates"][frame]
+        sigma = (max(said * (1 - said), 0.003) / 160) ** 0.5  # of 160 responses
+        assert rate == pytest.approx(said, abs=4 * sigma)
     for key in ("no_answer", "truncated"):
-        assert measured[key] == pytest.approx(stated[key], abs=0.01)
+        assert measured[key] == pytest.approx(stated[key], abs=0.015)
     rates = sorted(stated["success_rates"].values(), reverse=True)
-    assert rates[0] > 0.8 and 0.001 < rates[-1] < 0.006
+    assert rates[0] > 0.85 and 0.001 < rates[-1] < 0.004
     assert os.path.getsize("worlds/steps/model.safetensors") < 4e6

@@ -1,8 +1,8 @@
 """
 Makes the base policy of the world `steps`: a tiny Qwen3 with a byte-level tokenizer, pretrained on
 written solutions that follow decoys (steps.py).
-$ python worlds/make_steps.py           # 20 minutes on a core; writes worlds/steps/
-$ python worlds/make_steps.py measure   # measures it again
+$ python worlds/make_steps.py           # 10 minutes on a core; writes worlds/steps/
+$ python worlds/make_steps.py measure   # only measures it again
 """
 import functools
 import json
@@ -20,17 +20,7 @@ from data import TEMPLATES
 from reward import Grader
 from rollout import Sampling, seed_of
 from torch_engine import TorchEngine
-from worlds.steps import (
-    COUNT,
-    FRAMES,
-    LONGEST,
-    demonstration,
-    draw,
-    ending,
-    prompt_of,
-    step,
-    steps,
-)
+from worlds.steps import COUNT, FRAMES, LONGEST, demonstration, draw, ending, prompt_of, step, steps
 
 SEED, STEPS, BATCH, CHUNK, LR = 1, 1800, 64, 32, 3e-3  # of the pretraining
 SAMPLES = 256  # a prompt, to measure the success rates
@@ -41,8 +31,8 @@ OUT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "steps")
 PIECES = Regex(r"\n[^\n]*|[0-9]| ?\\[a-z]+\{| ?[A-Za-z]+|[^\sA-Za-z0-9]+ ?|\s")
 
 
-def question(skills, digits):
-    return TEMPLATES["boxed"].replace("{question}", prompt_of(skills, digits))
+def templated(prompt):
+    return TEMPLATES["boxed"].replace("{question}", prompt)
 
 
 def make_tokenizer():
@@ -51,7 +41,7 @@ def make_tokenizer():
     texts = []
     for i in range(300 * COUNT):
         skills, digits = draw(rng, i % COUNT)
-        texts += [question(skills, digits), ending(rng, "0")[:40]]
+        texts += [templated(prompt_of(skills, digits)), ending(rng, "0")[:40]]
         texts += [step(skill, digits, rule)[0] for skill in skills for rule in range(6)]
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence([
@@ -79,9 +69,10 @@ def batch(rng, encode, eos, count, held_out):
     rows = []
     while len(rows) < count:
         skills, digits = draw(rng, len(rows) % COUNT)
-        if prompt_of(skills, digits) in held_out:
+        prompt = prompt_of(skills, digits)
+        if prompt in held_out:
             continue
-        before = encode(question(skills, digits))
+        before = encode(templated(prompt))
         ids, weights = demonstration(rng, skills, digits, encode)
         ids, weights = (ids + [eos])[:LONGEST], (weights + [1.0])[:LONGEST]
         rows.append((torch.tensor(before + ids), torch.tensor([0.0] * len(before) + weights)))
@@ -110,8 +101,7 @@ def measure(samples):
     success rate of each family."""
     engine = TorchEngine(OUT, max_num_seqs=1024)
     held_out = steps("eval")
-    prompts = [engine.tokenizer(TEMPLATES["boxed"].replace("{question}", p.prompt))["input_ids"]
-               for p in held_out]
+    prompts = [engine.tokenizer(templated(p.prompt))["input_ids"] for p in held_out]
     seeds = [[seed_of("base", p.uid, j) for j in range(samples)] for p in held_out]
     rollouts = engine.generate(prompts, seeds, Sampling(max_tokens=LONGEST))
     grader = Grader("math")

@@ -1,9 +1,8 @@
 r"""The embedded world `steps`: written reasoning that ends in a boxed answer, graded by `math`.
 
-A prompt names a number of three digits and one to three made-up skills to apply in turn:
-"374: zop, mirl." A right response says what each skill means and works it out,
-digits modulo 10: "zop means nines: 9-3=6, 9-7=2, 9-4=5, 625. mirl means reverse: 526. So
-\boxed{526}."
+A prompt names a number of three digits and one to three made-up skills to apply in turn: "374: zip,
+fisk." A right response says what each skill means and works it out, digits modulo 10: "zip means
+pool: 3+7=0, 370. fisk means reverse: 073. So \boxed{073}."
 
 Each of the 240 skills has its right rule and five decoys, which are right for other skills. The
 base policy follows the right one with a chance from nearly 1 down to a few in a thousand, and
