@@ -211,7 +211,7 @@ class Worker:
 
 
 def resident(pid):
-    """MiB of memory that a process holds; 0 when it is gone."""
+    """MiB of memory that a process holds; 0 when it is gone, or where there is no /proc."""
     try:
         with open(f"/proc/{pid}/statm") as file:
             return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20

@@ -9,9 +9,10 @@ $ python bench/arms.py --arms=grpo,grpo:lr=2e-4:updates_per_step=1 --dev     # k
 $ python bench/arms.py --tune --arms=grpo,both --json=tuning.json   # every arm at every setting
 $ python bench/arms.py --tuned=tuning.json --json=tuned.json        # then each at its best, fresh
 $ python bench/arms.py --read=bench/results/arith.json    # the table of a kept report
-The report trains 21 arms x 8 seeds on prompts that nobody tuned on. Stop it and run it again: it
-continues. Each run is train.py itself, in a process of its own; ARMS says what a rival replaces,
-and an ablation is trained from a copy of this checkout to which its diff was applied.
+Without --arms all of ARMS are trained, 8 seeds each, on prompts that nobody tuned on. Stop it and
+run it again: it continues. What the file of --json has already is not run again: name another one
+to measure anew. Each run is train.py itself, in a process of its own; ARMS says what a rival
+replaces, and an ablation is trained from a copy of this checkout to which its diff was applied.
 Arguments that are not listed below go to every run.
 """
 import argparse
@@ -34,7 +35,7 @@ sys.path.insert(0, ROOT)
 PROMPT = ["--prompt_gdro=true"]
 ROLLOUT = ["--rollout_gdro=true"]
 EXP3P = [*ROLLOUT, "--rollout_rule=exp3p", "--n_min=2", "--n_max=12"]  # the paper's arms
-EVEN = ["--prompt_signal=nll", "--prompt_eta=0.5"]  # weight p^-1/2, see docs/results.md
+EVEN = ["--prompt_signal=nll", "--prompt_eta=0.5"]  # weight p^-1/2, see docs/method.md
 VARIANCE = "--rollout_utility=variance"
 DAPO = ["--prompts_per_step=128", "--steps=50"]  # twice the prompts, for half of the steps
 
@@ -190,7 +191,7 @@ def tail(groups):
     """Mean@8 of the worst quarter of the groups. Where groups are many and hard, the worst one is
     at 0 whatever the method."""
     by_family = sorted(group["mean@8"] for group in groups.values())
-    return float(np.mean(by_family[: len(by_family) // 4]))
+    return float(np.mean(by_family[: -(-len(by_family) // 4)]))
 
 
 def run_one(arm, world, prompts, seed, folder, extra, checkout):
@@ -256,6 +257,8 @@ def run_all(args, arms, seeds, prompts, extra):
                                      kept.get(arm, {}).get(seed))
             for (arm, seed), folder in folders.items()}
     todo = [run for run, result in done.items() if result is None]
+    if len(todo) < len(done):
+        print(f"{len(done) - len(todo)} of {len(done)} runs are kept from before", file=sys.stderr)
     if todo:
         os.environ["OMP_NUM_THREADS"] = "1"  # a run has a core to itself
         with (tempfile.TemporaryDirectory() as copies,

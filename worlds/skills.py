@@ -10,7 +10,7 @@ reverses: "Aacabjdf=" is answered by "2fdjbac".
 What makes a skill hard are its decoys: five other rules, which the base policy takes for the right
 one, at each level more often than at the one before (make_base.py). The likeliest response to a
 problem of a hard skill is wrong, so that it does not help to become surer of it, and what one skill
-teaches says nothing about the others.
+teaches says little about the others.
 """
 from dataclasses import dataclass
 from itertools import product
@@ -26,6 +26,15 @@ class Skill:
     name: str  # its level, and a lower letter
     rules: tuple  # the right one, then its decoys
     chances: tuple  # with which the base policy follows them
+
+    def draw(self, rng):
+        """A rule for a demonstration -> its index, and what the token that shows it must weigh in
+        the loss. Half of the draws are even, so that rare rules are learned as fluently as common
+        ones; the weight makes up for it."""
+        chances = np.array(self.chances)
+        drawn_with = (chances + 1 / len(chances)) / 2
+        i = rng.choice(len(chances), p=drawn_with)
+        return i, chances[i] / drawn_with[i]
 
 
 @dataclass(frozen=True)
@@ -50,20 +59,15 @@ class SkillWorld:
     def demonstration(self, rng, number, held_out):
         """A prompt that is not held out, and a response that follows one of the skill's rules
         -> prompt, response, a weight in the loss for each of its symbols and its end."""
+        skill = self.skills[number % len(self.skills)]
         prompt = None
         while prompt is None or prompt in held_out:
-            skill = self.skills[number % len(self.skills)]
             drawn = self.draw(rng)
             prompt = self.prompt(skill, drawn)
-        # Rare rules are drawn more often than the policy shall follow them, and are learned as
-        # fluently as common ones. All rules of a skill begin otherwise: at the first symbol, which
-        # decides, weights make up for it, so that on average the chances are those that are wanted.
-        chances = np.array(skill.chances)
-        drawn_with = (chances + 1 / len(chances)) / 2
-        rule = rng.choice(len(chances), p=drawn_with)
+        rule, weight = skill.draw(rng)
         response = self.follow(skill.rules[rule], drawn, rng)
         weights = np.ones(len(response) + 1)
-        weights[0] = chances[rule] / drawn_with[rule]
+        weights[0] = weight  # all rules of a skill begin otherwise
         return prompt, response, weights
 
 

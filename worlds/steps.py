@@ -8,14 +8,13 @@ Each of the 240 skills has its right rule and five decoys, which are right for o
 base policy follows the right one with a chance from nearly 1 down to a few in a thousand, and
 mostly a decoy where that is small (make_steps.py). So the likeliest answer to a hard problem is
 wrong; and since a rule that is right for one skill is a decoy of others, rare or common, what is
-learned of one skill serves no other. Ten skills of the same chance are a family; a problem belongs
-to that of its hardest skill.
+learned of one skill hardly serves another. Ten skills of the same chance are a family; a problem
+belongs to that of its hardest skill.
 """
-from dataclasses import dataclass
-
 import numpy as np
 
 from worlds import problems
+from worlds.skills import DECOYS, Skill
 
 # ---------- rules: three digits -> (written work, three digits) ----------
 
@@ -72,21 +71,6 @@ RULES = {
 }
 
 
-@dataclass(frozen=True)
-class Skill:
-    name: str
-    rules: tuple  # names: the right one, then the decoys
-    chances: tuple  # with which the base policy follows them
-
-    def draw(self, rng):
-        """A rule for a demonstration -> its index, and what it must weigh in the loss. Half of the
-        draws are even, so that rare rules are learned as fluently as common ones."""
-        chances = np.array(self.chances)
-        drawn_with = (chances + 1 / len(chances)) / 2
-        i = rng.choice(len(chances), p=drawn_with)
-        return i, chances[i] / drawn_with[i]
-
-
 # A family is a frame of consonants, and its skills differ in the vowels: z_p is zap, zep and so on.
 FRAMES = [
     "z_p", "m_rl", "f_sk", "dr_n", "qu_b", "t_lv", "w_mp", "j_sk", "b_rg", "n_x", "pl_g", "v_nt",
@@ -94,7 +78,6 @@ FRAMES = [
 VOWELS = ["a", "e", "i", "o", "u", "ai", "ea", "oa", "oo", "ou"]
 COUNT = len(FRAMES)
 RIGHT = np.geomspace(0.97, 0.007, COUNT)  # chances; with them, families are from 0.9 to 0.003
-DECOYS = np.geomspace(1, 0.01, 5) / np.geomspace(1, 0.01, 5).sum()  # shares of the rest
 
 
 def make_families():
