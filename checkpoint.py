@@ -19,7 +19,7 @@ from runlog import SECRET, RunLog, read_json, replace_file, versions, without_se
 # PyTorch says so at each checkpoint of a single process
 warnings.filterwarnings("ignore", message="torch.distributed is disabled")
 
-LAYOUT = 2  # of a run folder's files; raised when files that were written before no longer load
+LAYOUT = 3  # of a run folder's files; raised when files that were written before no longer load
 FILE_BYTES = 2**32  # of all ranks' shards together, in one file of weights
 
 # ---------- weights ----------

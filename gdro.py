@@ -25,21 +25,17 @@ def pass_gain(p, n):
     return p * (1 - p) ** n
 
 
-def mixed_gain(p, n):
-    """Adds up to 1 - p^n - (1-p)^n, the chance that the group has right and wrong rollouts."""
-    return p**n * (1 - p) + (1 - p) ** n * p
-
-
-def variance_gain(p, n):
-    """Adds up to -p(1-p)/n, minus the variance of the group's mean: square-root law, Eqs 28-31."""
-    return p * (1 - p) * (1 / n - 1 / (n + 1))
+def even_gain(p, n):
+    """`pass_gain` times p^(-1/2), the weight that evens out how hard prompts of all bins pull
+    (docs/method.md): what hard prompts find first is worth more."""
+    return np.sqrt(p) * (1 - p) ** n
 
 
 DIFFICULTIES = ("posterior", "any")
 SIGNALS = ("error", "score", "variance", "nll", "surrogate")
 RULES = ("price", "exp3p")
 UNSEEN = ("neutral", "hardest")
-UTILITIES = {"pass": pass_gain, "mixed": mixed_gain, "variance": variance_gain}
+UTILITIES = {"even": even_gain, "pass": pass_gain}
 
 
 def one_of(name, value, choices):
@@ -207,10 +203,37 @@ class DifficultyClassifier:
 
 
 @dataclass
+class ScoreMemory:
+    """The last scores of every prompt, which join its next rollout group where advantages are made.
+    A group of one, or of equals, has no advantage by itself; beside earlier scores it has. So a
+    solved prompt needs one rollout, and a failure there is not lost. SPO (arXiv 2509.13232) has
+    such a memory in the place of rollout groups."""
+    keep: int = 0  # scores of a prompt; 0: none, as in GRPO
+
+    def __post_init__(self):
+        self.scores = {}  # uid -> its last scores, the newest last
+
+    def join(self, uids, prompt_ids, scores):
+        """Prompt ids and scores of a step [N], followed by the earlier scores of its prompts
+        -> [N + M], [N + M]. Those of the step are then remembered too. `uids` is [P]."""
+        earlier = [list(self.scores.get(uid, ())) for uid in uids]
+        for i, score in zip(prompt_ids, scores, strict=True):
+            self.scores.setdefault(uids[i], deque(maxlen=self.keep)).append(float(score))
+        earlier_ids = np.repeat(np.arange(len(uids)), [len(of_prompt) for of_prompt in earlier])
+        return np.append(prompt_ids, earlier_ids), np.append(scores, np.concatenate(earlier))
+
+    def state_dict(self):
+        return {"scores": {uid: list(scores) for uid, scores in self.scores.items() if scores}}
+
+    def load_state_dict(self, state):
+        self.scores = {uid: deque(scores, self.keep) for uid, scores in state["scores"].items()}
+
+
+@dataclass
 class PromptGDRO:
     """Reweights prompts by the difficulty of their bin (Eqs 12-16), by exponential weights."""
     n_bins: int = 10
-    eta: float = 3.0  # how sharply weights follow scores
+    eta: float = 0.5  # how sharply weights follow scores
     gamma: float = 0.01  # share of the uniform distribution in q
     ema: float = 0.4  # how fast a bin's score follows its signal
     weight_max: float = 15.0  # cap of a weight, at least 1
@@ -292,7 +315,7 @@ class RolloutGDRO:
     n_min: int = 1
     n_max: int = 24
     rule: str = "price"
-    utility: str = "pass"  # of price
+    utility: str = "even"  # of price
     eta: float = 0.65  # of exp3p: how sharply arm probabilities follow losses
     gamma: float = 0.01  # of exp3p: share of the uniform distribution in arm probabilities
     ema: float = 0.4  # of exp3p: how fast an arm's loss follows what it is charged
@@ -375,8 +398,8 @@ class RolloutGDRO:
 
     def water_filling(self, p):
         """n_min for everybody, then one at a time where it adds most -> int array [P], last gain.
-        Example: p = [0.1, 0.8], n_min = 1, n_mean = 2. The second rollouts would gain 0.09 and
-        0.16, the third ones 0.081 and 0.032. The two highest win: two rollouts each, price 0.09."""
+        Example: p = [0.1, 0.5], n_min = 1, n_mean = 2. The second rollouts would gain 0.28 and
+        0.35, the third ones 0.26 and 0.18. The two highest win: two rollouts each, price 0.28."""
         n = np.full(len(p), self.n_min)
         left = len(p) * (self.n_mean - self.n_min)
         if not left:

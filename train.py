@@ -25,7 +25,14 @@ from checkpoint import RunFolder
 from configurator import UsageError, configure, knob, refuse
 from data import fingerprint, load_set
 from eval import SharedConfig, evaluate, load_eval_sets, make_engine, make_graders
-from gdro import DifficultyClassifier, PromptGDRO, RolloutGDRO, bin_means, prompt_signals
+from gdro import (
+    DifficultyClassifier,
+    PromptGDRO,
+    RolloutGDRO,
+    ScoreMemory,
+    bin_means,
+    prompt_signals,
+)
 from model import load_policy, save_hf, unsharded
 from progress import log_evaluation, log_step, print_memory, print_result, print_start
 from ranks import Group
@@ -82,6 +89,8 @@ class Config(SharedConfig):
     clip_high: float = knob(0.28, 0, 100)  # and up to 1 + clip_high
     adv_clip: float = knob(5.0, 1e-12, 1e6)  # advantages are clipped to +- this
     grad_clip: float = knob(1.0, 1e-12, 1e6)  # global gradient norm
+    group_memory: int = knob(0, 0, 1000)  # a prompt's last so many scores of earlier visits join
+    #   its rollout group where advantages are made; 0: GRPO
     loss_agg: str = knob("token", one_of=("prompt", "token"))  # prompt: every prompt counts alike
     #   (Eq 7) | token: every token does, so that more rollouts weigh more
     tis_cap: float = knob(2.0, 0)  # cap of the importance weight trainer / engine per token; 0 is
@@ -107,9 +116,9 @@ class Config(SharedConfig):
     #   any: the paper's any-of-n, which depends on n
     # Prompt-GDRO: weights
     prompt_gdro: bool = knob(False)  # on or off
-    prompt_signal: str = knob("error", one_of=gdro.SIGNALS)  # what weights follow: error | score:
-    #   1 - mean score | variance | nll | surrogate: the paper's, 0 on policy
-    prompt_eta: float = knob(3.0, 0, 100)  # how sharply weights follow it
+    prompt_signal: str = knob("nll", one_of=gdro.SIGNALS)  # what weights follow: error | nll:
+    #   - log of the success rate | score: 1 - mean score | variance | surrogate: 0 on policy
+    prompt_eta: float = knob(0.5, 0, 100)  # how sharply weights follow it
     prompt_ema: float = knob(0.4, 0, 1)  # how fast a bin's average of it moves
     prompt_weight_max: float = knob(15.0, 1)  # cap of a weight
     prompt_normalize: bool = knob(True)  # weights have mean 1 before the cap; false: as in Eq 16
@@ -120,7 +129,7 @@ class Config(SharedConfig):
     rollout_gdro: bool = knob(False)  # on or off
     rollout_rule: str = knob("price", one_of=gdro.RULES)  # price: to whom one more rollout helps
     #   most | exp3p: the paper's bandits and dynamic programme
-    rollout_utility: str = knob("pass", one_of=tuple(gdro.UTILITIES))  # what helps, under price
+    rollout_utility: str = knob("even", one_of=tuple(gdro.UTILITIES))  # what helps, under price
     n_min: int = knob(1, 1)  # fewest rollouts of a prompt
     n_max: int = knob(24, 1, 1000)  # most
     # Rollout-GDRO under exp3p only
@@ -378,6 +387,7 @@ def train(cfg, stop, group, tracker):
     optimizer = make_optimizer(policy, cfg, group)
     state = make_controllers(cfg)  # all that the loop keeps, but the weights
     classifier = state["classifier"]
+    score_memory = state["score_memory"]
     prompt_gdro = state.get("prompt_gdro")  # None: off
     rollout_gdro = state.get("rollout_gdro")
     # nothing is written before all inputs were found good
@@ -432,7 +442,8 @@ def train(cfg, stop, group, tracker):
         clock.lap("grade")
 
         # ---------- 5 advantages: inside each rollout group; the adversary's weight of its bin ----
-        step.advantages = group_advantages(step.prompt_id, step.scores, cfg.adv_clip)
+        ids, scores = score_memory.join(step.uids, step.prompt_id, step.scores)
+        step.advantages = group_advantages(ids, scores, cfg.adv_clip)[: len(step.scores)]
         if prompt_gdro:
             step.weights = prompt_gdro.weights(step.bins, step.success_rate)
 
@@ -517,10 +528,11 @@ def load_data(cfg, tokenizer, group):
 
 
 def make_controllers(cfg):
-    """The classifier, and the adversaries that are on, by name."""
+    """The classifier, the memory of scores, and the adversaries that are on, by name."""
     # numpy on every rank, fed the same numbers: nothing of them is ever sent
     made = {"classifier": DifficultyClassifier(cfg.n_bins, cfg.bin_passk, cfg.history,
-                                               cfg.hysteresis, cfg.difficulty, cfg.unseen)}
+                                               cfg.hysteresis, cfg.difficulty, cfg.unseen),
+            "score_memory": ScoreMemory(cfg.group_memory)}
     if cfg.prompt_gdro:
         made["prompt_gdro"] = PromptGDRO(
             cfg.n_bins, cfg.prompt_eta, cfg.gamma, cfg.prompt_ema, cfg.prompt_weight_max,

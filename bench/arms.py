@@ -34,37 +34,30 @@ sys.path.insert(0, ROOT)
 
 PROMPT = ["--prompt_gdro=true"]
 ROLLOUT = ["--rollout_gdro=true"]
-EXP3P = [*ROLLOUT, "--rollout_rule=exp3p", "--n_min=2", "--n_max=12"]  # the paper's arms
-EVEN = ["--prompt_signal=nll", "--prompt_eta=0.5"]  # weight p^-1/2, see docs/method.md
-VARIANCE = "--rollout_utility=variance"
+PASS = "--rollout_utility=pass"
+ERROR = ["--prompt_signal=error", "--prompt_eta=3"]
+MEMORY = "--group_memory=32"
 DAPO = ["--prompts_per_step=128", "--steps=50"]  # twice the prompts, for half of the steps
 
 # name -> arguments of train.py, and which of its names is replaced by which of bench/rivals.py
 ARMS = {
     "grpo": ([], {}),
-    "grpo_prompt_mean": (["--loss_agg=prompt"], {}),
-    "prompt_error": (PROMPT, {}),
-    "prompt_variance": ([*PROMPT, "--prompt_signal=variance"], {}),
-    "prompt_nll": ([*PROMPT, "--prompt_signal=nll"], {}),
-    "prompt_surrogate": ([*PROMPT, "--prompt_signal=surrogate"], {}),
-    "rollout_price_pass": (ROLLOUT, {}),
-    "rollout_price_mixed": ([*ROLLOUT, "--rollout_utility=mixed"], {}),
-    "rollout_price_variance": ([*ROLLOUT, VARIANCE], {}),
-    "rollout_exp3p_error": ([*EXP3P, "--arm_signal=error"], {}),
-    "rollout_exp3p_surrogate": (EXP3P, {}),
-    "both": (PROMPT + ROLLOUT, {}),
-    "prompt_even": ([*PROMPT, *EVEN], {}),
-    "both_even": ([*PROMPT, *ROLLOUT, *EVEN], {}),
+    "prompt_gdro": ([*PROMPT, MEMORY], {}),
+    "rollout_gdro": ([*ROLLOUT, MEMORY], {}),
+    "both": ([*PROMPT, *ROLLOUT, MEMORY], {}),
+    "grpo_memory": ([MEMORY], {}),
+    "prompt_alone": (PROMPT, {}),
+    "rollout_alone": (ROLLOUT, {}),
+    "rollout_pass": ([*ROLLOUT, PASS, MEMORY], {}),
+    "prompt_error": ([*PROMPT, *ERROR, MEMORY], {}),
     "preset_paper_prompt": (["--preset=paper", *PROMPT], {}),
     "preset_paper_rollout": (["--preset=paper", *ROLLOUT], {}),
     "preset_reference_prompt": (["--preset=reference", *PROMPT], {}),
     "preset_reference_rollout": (["--preset=reference", *ROLLOUT], {}),
     "one_minus_p": (PROMPT, {"PromptGDRO": "OneMinusP"}),
-    "pools": (PROMPT, {"PromptGDRO": "Pools"}),
-    "neyman": ([*ROLLOUT, VARIANCE], {"RolloutGDRO": "Neyman"}),
     "knapsack": (ROLLOUT, {"RolloutGDRO": "Knapsack"}),
-    "dapo": (DAPO, {"group_advantages": "dapo_advantages"}),
     "inverse_rate": (ROLLOUT, {"RolloutGDRO": "InverseRate"}),
+    "dapo": (DAPO, {"group_advantages": "dapo_advantages"}),
     "mopps": ([], {"sample_step": "mopps_step"}),
     "greso": ([], {"sample_step": "greso_step"}),
     "curverl": ([], {"group_advantages": "curve_advantages"}),

@@ -29,31 +29,14 @@ class OneMinusP(PromptGDRO):
         return np.minimum(np.where(np.isfinite(w), w, 1.0), self.weight_max)
 
 
-class Pools(PromptGDRO):
-    """Three pools of fixed weight, as prime-rl's difficulty pools (arXiv 2505.07291).
-
-    By success rate: easy above 0.9, hard below 0.1, normal between, where the weight is 1."""
-
-    easy = 0.25
-    hard = 1.0
-
-    def weights(self, bins, success_rate):
-        p = np.where(np.asarray(bins) >= 0, success_rate, 0.5)
-        w = np.select([p > 0.9, p < 0.1], [self.easy, self.hard], 1.0)
-        return w / w.mean()
-
-
-class Neyman(RolloutGDRO):
-    """Rollouts by the standard deviation of each prompt's own reward: VIP (arXiv 2602.01601).
-
-    The classifier's success rates take the place of VIP's Gaussian process. Use it with
-    rollout_utility=variance, whose water filling is the best allocation in whole rollouts."""
+class OwnRates(RolloutGDRO):
+    """Every prompt's own success rate in the place of its bin's."""
 
     def rates(self, bins, success_rate):
         return np.asarray(success_rate)
 
 
-class InverseRate(Neyman):
+class InverseRate(OwnRates):
     """Rollouts in proportion to 1 / p, so that every prompt has as many right ones: the 1/p law of
     DARS-HW (arXiv 2508.13755) and Reinforce-Ada (arXiv 2510.04996).
 
@@ -64,7 +47,7 @@ class InverseRate(Neyman):
         return 1 / (p * n)
 
 
-class Knapsack(Neyman):
+class Knapsack(OwnRates):
     """Rollouts where the chance of a mixed group, times p (1-p)^2, gains most: Knapsack RL.
 
     The source (arXiv 2509.25849) solves a knapsack by each prompt's own success rate. Its value is

@@ -81,19 +81,10 @@ def test_one_minus_p_weighs_by_the_failure_rate():
     assert w[4] == 1 and w[:4].mean() == pytest.approx(1)
 
 
-def test_pools_weigh_easy_prompts_less():
-    w = rivals.Pools().weights(BINS, RATES)
-    assert w[3] / w[2] == pytest.approx(rivals.Pools.easy) and w.mean() == pytest.approx(1)
-
-
-def test_neyman_gives_rollouts_by_the_standard_deviation_of_each_prompt():
-    p = RATES[:4]
-    player = rivals.Neyman(n_mean=6, n_min=1, n_max=16, utility="variance")
-    n = player.allocate(BINS[:4], p)
-    law = 6 * np.sqrt(p * (1 - p)) / np.sqrt(p * (1 - p)).mean()
-    assert np.abs(n - law).max() <= 1 and n.sum() == 24
-    plain = RolloutGDRO(n_mean=6, n_min=1, n_max=16)
-    assert plain.allocate(BINS[:2], p[:2]).tolist() == [6, 6]  # by bins: the same for both
+def test_own_rates_tell_prompts_of_a_bin_apart():
+    p = np.array([0.05, 0.5])  # of one bin
+    assert rivals.OwnRates(n_mean=6, n_max=16).allocate(BINS[:2], p).tolist() != [6, 6]
+    assert RolloutGDRO(n_mean=6, n_max=16).allocate(BINS[:2], p).tolist() == [6, 6]
 
 
 def test_the_inverse_rate_gives_each_prompt_as_many_right_rollouts():

@@ -153,6 +153,13 @@ def best_fixed(v, n_mean, arms):
     return min(np.mean(v / np.array(n)) for n in choices if np.mean(n) == n_mean)
 
 
+class LessVariance(RolloutGDRO):
+    """The utility -p(1-p)/n, minus the variance of a rollout group's mean: Eqs 28-31."""
+
+    def gain(self, p, n):
+        return p * (1 - p) * (1 / n - 1 / (n + 1))
+
+
 def test_the_square_root_law_is_the_best_allocation():
     """Against brute force over fractions of a rollout; `price` meets it in whole numbers."""
     rng = np.random.default_rng(0)
@@ -165,7 +172,7 @@ def test_the_square_root_law_is_the_best_allocation():
         c = 18 - a - b
         noise = np.where(c >= 0.25, v[0] / a + v[1] / b + v[2] / np.maximum(c, 0.25), np.inf)
         assert (v / law).sum() <= noise.min() + 1e-9
-        controller = RolloutGDRO(3, n_mean=6, n_min=1, n_max=16, utility="variance")
+        controller = LessVariance(3, n_mean=6, n_min=1, n_max=16)
         n = controller.allocate(np.arange(3), p)
         assert np.mean(v / n) == pytest.approx(best_fixed(v, 6, range(1, 17)))
         assert np.abs(n - law).max() < 1 + 1e-9
