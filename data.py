@@ -1,6 +1,6 @@
 """Problem sets: a list of `Problem`, each with an id that stays the same from run to run.
 
-`arith`, `letters`, `chains`, `orders` and `steps` are embedded (worlds/). Other names: the
+`arith`, `chains`, `orders` and `steps` are embedded (worlds/). Other names: the
 benchmarks of `HUB`, any Hugging Face data set as owner/name, and paths of .jsonl, .parquet or .csv
 files. Keys may follow:
 name:config=main:split=test:revision=<commit>:prompt=question:answer=final_answer:group=level:id=key
@@ -17,13 +17,12 @@ from functools import partial
 import numpy as np
 
 from configurator import UsageError
-from worlds.problems import Problem, arith, letters
+from worlds.problems import Problem, arith
 from worlds.skills import chains, orders
 from worlds.steps import steps
 
 # name -> loader of a split ("train" or "eval"); add your own here
-DATASETS = {"arith": arith, "letters": letters, "chains": chains, "orders": orders,
-            "steps": steps}
+DATASETS = {"arith": arith, "chains": chains, "orders": orders, "steps": steps}
 
 
 # ---------- benchmarks and training sets of the Hugging Face hub ----------

@@ -80,7 +80,7 @@ class Config(SharedConfig):
     temperature: float = knob(1.0, 1e-12, 1e6)  # of training samples, which are never truncated, or
     #   the importance ratio would be wrong
     # GRPO
-    lr: float = knob(5e-5, 1e-12, 1e6)  # AdamW, constant
+    lr: float = knob(2e-4, 1e-12, 1e6)  # AdamW, constant
     weight_decay: float = knob(0.0, 0, 1)  # AdamW
     updates_per_step: int = knob(2, 1)  # optimizer steps a step, each on its own prompts
     kl_coef: float = knob(0.001, 0, 100)  # beta of the KL penalty to the base model, k3 estimator;

@@ -1,14 +1,13 @@
 """
 Every arm over seeds at equal rollouts: one JSON file, and a table with paired differences.
 $ python bench/arms.py --quick                            # few arms, seeds and steps: does it run
-$ python bench/arms.py --json=bench/results/arith.json    # the report: an hour on two cores
-$ python bench/arms.py --world=letters --json=bench/results/letters.json
-$ python bench/arms.py --dev --arms=grpo,both             # development: other prompts, other seeds
+$ python bench/arms.py --arms=grpo,both --seeds=4         # two arms on four seeds
+$ python bench/arms.py --world=chains --dev               # development: other prompts, other seeds
 $ python bench/arms.py --ablations=gspo,cispo --dev --seeds=4    # ablations/*.diff beside GRPO
 $ python bench/arms.py --arms=grpo,grpo:lr=2e-4:updates_per_step=1 --dev     # knobs behind a name
 $ python bench/arms.py --tune --arms=grpo,both --json=tuning.json   # every arm at every setting
 $ python bench/arms.py --tuned=tuning.json --json=tuned.json        # then each at its best, fresh
-$ python bench/arms.py --read=bench/results/arith.json    # the table of a kept report
+$ python bench/arms.py --read=bench/results/chains.json   # the table of a kept report
 Without --arms all of ARMS are trained, 8 seeds each, on prompts that nobody tuned on. Stop it and
 run it again: it continues. What the file of --json has already is not run again: name another one
 to measure anew. Each run is train.py itself, in a process of its own; ARMS says what a rival
@@ -64,7 +63,6 @@ ARMS = {
 }
 WORLDS = {  # name -> arguments of train.py
     "arith": [],
-    "letters": ["--dataset=letters", "--eval_sets=letters", "--model=worlds/letters"],
     "chains": ["--dataset=chains", "--eval_sets=chains", "--model=worlds/chains"],
     "orders": ["--dataset=orders", "--eval_sets=orders", "--model=worlds/orders"],
     "steps": ["--dataset=steps", "--eval_sets=steps", "--model=worlds/steps", "--template=boxed",
@@ -538,21 +536,24 @@ def main():
     args, arms, extra = parse_arguments()
     if args.read:
         with open(args.read) as file:
-            results = json.load(file)["results"]
+            report = json.load(file)
+        results, of_best = report["results"], report.get("tuned")
     else:
         of_set = DEVELOPMENT if args.dev else REPORT
         prompts, seeds = of_set["prompts"], of_set["seeds"][: args.seeds or 8]
         run = tune if args.tune else run_all
         results, versions = run(args, arms, seeds, prompts, extra)
+        of_best = bool(args.tuned)
         if args.json:
-            about = {"world": args.world, "prompts": prompts, "extra": extra, "versions": versions}
+            about = {"world": args.world, "prompts": prompts, "extra": extra, "tuned": of_best,
+                     "versions": versions}
             write_results(args.json, about, results)
     against = args.against or next((arm for arm in results if split_name(arm)[0] == "grpo"),
                                    next(iter(results)))
     print("\n".join(table(results, against)))
     if args.tune:
         print("\nbest: " + ", ".join(chosen(results).values()))
-    if args.tuned:
+    if of_best:
         print("\n" + "\n".join(tuned_table(results, against)))
 
 

@@ -1,9 +1,9 @@
 """
 The figures of the report, from what bench/arms.py --json=... wrote.
-$ python bench/figures.py curves bench/results/arith.json             # writes arith.png beside it
-$ python bench/figures.py curves bench/results/arith.json grpo both   # the same of two arms
-$ python bench/figures.py gains bench/results/arith.json bench/results/letters.json --out=gains.png
-$ python bench/figures.py sweep bench/results/tuning/arith.json     # of bench/arms.py --tune
+$ python bench/figures.py curves bench/results/chains.json            # writes chains.png beside it
+$ python bench/figures.py curves bench/results/chains.json grpo both  # the same of two arms
+$ python bench/figures.py gains bench/results/chains.json bench/results/orders.json --out=gains.png
+$ python bench/figures.py sweep bench/results/tuning/chains.json    # of bench/arms.py --tune
 """
 import argparse
 import json
@@ -20,10 +20,12 @@ from plot import WIDTH, pyplot
 CURVES = {  # key in a result's curves -> title and axis of its panel
     "mean@8": ("mean@8", "share right"),
     "pass@8": ("pass@8", "share solved"),
-    "worst": ("worst family, mean@8", "share right"),
+    "tail": ("hardest quarter, mean@8", "share right"),
 }
 
-PUBLIC = {"grpo": "GRPO", "prompt_error": "Prompt-GDRO", "rollout_price_pass": "Rollout-GDRO"}
+PUBLIC = {"grpo": "GRPO", "prompt_gdro": "Prompt-GDRO", "rollout_gdro": "Rollout-GDRO",
+          "grpo_memory": "GRPO, memory", "maxrl": "MaxRL", "hora": "HORA",
+          "knapsack": "Knapsack RL", "curverl": "CurveRL"}
 
 
 def public(arm):
@@ -54,14 +56,14 @@ def arm_curves(plt, report, arms):
 
 
 def arm_gains(plt, reports, baseline="grpo"):
-    """What every arm gains over the baseline in pass@8, one panel a world.
+    """What every arm gains over the baseline in mean@8, one panel a world.
 
     Gains are relative and paired by seed, with 95 % intervals. The first world orders the arms."""
     gains = []  # of each report: name of the arm -> gain, and its interval
     for report in reports:
         results = report["results"]
         variant = {split_name(arm)[0]: arm for arm in results}  # a tuned arm carries its settings
-        gains.append({name: gain(results, arm, variant[baseline], "pass@8")
+        gains.append({name: gain(results, arm, variant[baseline], "mean@8")
                       for name, arm in variant.items() if name != baseline})
     arms = sorted(gains[0], key=lambda arm: gains[0][arm][0])
     size = (WIDTH, 0.8 + 0.17 * len(arms))
@@ -79,7 +81,7 @@ def arm_gains(plt, reports, baseline="grpo"):
         axis.axvline(0, color="#888888", linewidth=0.8)
         axis.grid(axis="x", color="#dddddd", linewidth=0.5)
         axis.set(title=report["world"], yticks=range(len(arms)), yticklabels=map(public, arms))
-        axis.set_xlabel(f"pass@8 relative to {public(baseline)}, % (95 % interval)")
+        axis.set_xlabel(f"mean@8 relative to {public(baseline)}, % (95 % interval)")
         axis.set_ylim(-0.6, len(arms) - 0.4)
     points, labels = axes[0, 0].get_legend_handles_labels()
     point_of = dict(zip(labels, points, strict=True))  # one of each label, for all its arms

@@ -26,10 +26,10 @@ import numpy as np
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 sys.path.insert(0, ROOT)
-from bench.arms import aligned, gain, half_width
+from bench.arms import aligned, gain, half_width, split_name
 from bench.figures import read_report
 from bench.rivals import Knapsack
-from gdro import DifficultyClassifier, PromptGDRO, pass_gain
+from gdro import DifficultyClassifier, PromptGDRO, even_gain
 from plot import WIDTH, pyplot
 
 
@@ -52,6 +52,7 @@ class Arm:
     rule: str = ""  # what decides the rollouts: empty (all alike), bins, own or posterior
     gain: object = None  # (success rate, n) -> what rollout n + 1 adds, for bins and own
     weighted: bool = False  # Prompt-GDRO
+    memory: bool = False  # earlier scores of a prompt join its rollout group
     maxrl: bool = False  # advantages divided by the mean, arXiv 2602.02710, and not the deviation
 
 
@@ -64,21 +65,22 @@ SETTINGS = {
 }
 ARMS = {  # names as in bench/arms.py; hora: arXiv 2605.07114
     "grpo": Arm(),
-    "rollout_price_pass": Arm("bins", pass_gain),
+    "grpo_memory": Arm(memory=True),
+    "rollout_gdro": Arm("bins", even_gain, memory=True),
+    "prompt_gdro": Arm(weighted=True, memory=True),
+    "both": Arm("bins", even_gain, weighted=True, memory=True),
     "hora": Arm("posterior"),
     "knapsack": Arm("own", Knapsack().gain),
-    "prompt_error": Arm(weighted=True),
-    "both": Arm("bins", pass_gain, weighted=True),
     "maxrl": Arm(maxrl=True),
-    "hora_maxrl": Arm("posterior", maxrl=True),
 }
-ROLLOUT_RULES = ("rollout_price_pass", "hora", "knapsack")
+ROLLOUT_RULES = ("rollout_gdro", "hora", "knapsack")
 MEAN = 4  # rollouts a prompt
+REMEMBERED = 32  # scores of a prompt, as group_memory of the arms
 LARGEST = 1.0  # a step moves no parameter further: in the place of clipped ratios and gradients
 SHARED, NOISE = (0.0, 0.03, 0.1, 0.3), (1.0, 3.0, 9.0)
 RATES = 2.0 ** np.arange(1, 11)  # the learning rates that every arm is tuned over
 METRICS = ("mean@8", "pass@8")  # expected values, over prompts of all skills in equal parts
-CHECKED = ("tuned/arith", "tuned/letters")  # reports at a learning rate that suits GRPO
+CHECKED = ("chains", "orders")  # reports of tuned arms
 
 
 # ---------- the players, for many runs at once ----------
@@ -164,9 +166,9 @@ def weights_of(score, bins):
     return np.where(seen, np.minimum(weights, player.weight_max), 1.0)
 
 
-def rescored(score, wrong, bins):
-    """The scores [R, B] after a step with these shares of wrong rollouts [R, P] -> [R, B]."""
-    mean = bin_means(wrong, bins)
+def rescored(score, rate, bins):
+    """The scores [R, B] after a step that left the posterior means `rate` [R, P] -> [R, B]."""
+    mean = bin_means(-np.log(np.maximum(rate, 0.01)), bins)
     moved = (1 - PromptGDRO.ema) * score + PromptGDRO.ema * mean
     moved = np.where(np.isnan(score), mean, moved)
     return np.where(np.isnan(mean), score, moved)
@@ -200,14 +202,20 @@ def draw_all(setting, seeds):
     return world, [np.array(arrays) for arrays in zip(*drawn, strict=True)]
 
 
-def pulls(arm, right, counts):
+def pulls(arm, right, counts, rate, a, b):
     """What the rollouts of each prompt add up to [R, P] -> sum of advantage x (right - rate), and
-    sum of squared advantages, which scales their noise."""
-    mean = right / counts
-    if arm.maxrl:
-        odds = np.divide(1 - mean, mean, out=np.zeros_like(mean), where=right > 0)
-        return counts * (1 - mean) * (right > 0), counts * odds
-    return counts * np.sqrt(mean * (1 - mean)), counts * ((mean > 0) & (mean < 1))
+    sum of squared advantages, which scales their noise. Of the visits behind the posterior (a, b)
+    as many rollouts are remembered as an arm with a memory keeps, in their shares."""
+    wrong = counts - right
+    earlier = a + b - 2 * Memory.known.prior
+    kept = arm.memory * np.minimum(1, REMEMBERED / np.maximum(earlier, 1))
+    n = counts + kept * earlier
+    mean = (right + kept * (a - Memory.known.prior)) / n
+    over = mean if arm.maxrl else np.sqrt(mean * (1 - mean))
+    one = np.divide(1 - mean, over, out=np.zeros_like(mean), where=over > 0)  # a right rollout's
+    other = np.divide(-mean, over, out=np.zeros_like(mean), where=over > 0)
+    signal = right * one * (1 - rate) - wrong * other * rate
+    return signal, right * one**2 + wrong * other**2
 
 
 def simulate(setting, arm, runs, evaluations=1):
@@ -236,20 +244,22 @@ def simulate(setting, arm, runs, evaluations=1):
         index = order[world, step]
         s = skill[world[:, None], index]
         p, bins = rate(ease[world[:, None], index], s), memory.bin[rows, index]
-        counts = allocate(setting, arm, *memory.posterior(index), bins)
+        posterior = memory.posterior(index)
+        counts = allocate(setting, arm, *posterior, bins)
         assert (counts.sum(1) == setting.per_step * MEAN).all()
         right = rng.binomial(counts, p)
-        signal, squares = pulls(arm, right, counts)
+        signal, squares = pulls(arm, right, counts, p, *posterior)
         pull = signal + noise * np.sqrt(squares) * rng.standard_normal(p.shape)
         if arm.weighted:
             pull *= weights_of(score, bins)
-            score = rescored(score, 1 - right / counts, bins)
         pull *= lr / (setting.per_step * MEAN)
         of_skill = np.bincount((s + size * rows).ravel(), pull.ravel(), own.size)
         own += np.clip(np.sqrt(1 - shared) * of_skill.reshape(own.shape), -LARGEST, LARGEST)
         of_all = (pull * sign[s]).sum(1, keepdims=True)
         common += np.clip(np.sqrt(shared) * of_all, -LARGEST, LARGEST)
         memory.observe(index, right, counts)
+        a, b = memory.posterior(index)
+        score = rescored(score, a / (a + b), bins)
 
 
 def tuned(setting, name, cells, seeds):
@@ -278,14 +288,12 @@ def gain_over(row, base, metric):
 
 
 def setting_of(world):
-    """An embedded world: success rates of its base policy, and its shares of training prompts."""
-    from worlds import problems
+    """An embedded world: its skills with the success rates of their levels, in equal parts."""
+    from worlds.skills import KINDS, TRAIN
 
-    families = {"arith": problems.ARITH, "letters": problems.LETTERS}[world].families
     with open(os.path.join(ROOT, "worlds", world, "success_rates.json")) as file:
-        rates = json.load(file)["success_rates"]
-    return Setting(tuple(rates[f.letter] for f in families), problems.TRAIN,
-                   shares=tuple(f.share for f in families))
+        rates = list(json.load(file)["success_rates"].values()) * len(KINDS)
+    return Setting(tuple(rates), TRAIN, shares=(1,) * len(rates), spread=0.0)
 
 
 def check(path, seeds, cells):
@@ -293,7 +301,8 @@ def check(path, seeds, cells):
     `shared` and `noise` are those at which tuned GRPO ends nearest to the report's GRPO in mean@8
     and pass@8. Nothing of another arm is looked at; two runners-up show how much hangs on it."""
     report = read_report(path)
-    results, setting = report["results"], setting_of(report["world"])
+    results = {split_name(arm)[0]: of for arm, of in report["results"].items()}
+    setting = setting_of(report["world"])
     goal = {m: np.mean([run[m] for run in results["grpo"].values()]) for m in METRICS}
     distance = [sum((np.mean(row[m]) - goal[m]) ** 2 for m in METRICS)
                 for row in tuned(setting, "grpo", cells, seeds)]

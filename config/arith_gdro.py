@@ -1,4 +1,5 @@
 # Both adversaries on `arith`: half a minute on a CPU core; ends at mean@8 0.536, pass@8 0.866
 out_dir = "out/arith_gdro"
+group_memory = 32
 prompt_gdro = True
 rollout_gdro = True

@@ -257,7 +257,7 @@ def test_a_later_call_continues_from_the_file_of_an_earlier_one(tmp_path):
     assert results == {"grpo": {100: result}, "both": {100: result}} and versions == {"torch": "2"}
     with pytest.raises(SystemExit, match=r"with another extra, \[\] and not"):
         arms.run_all(args, ["grpo"], [100], 0, ["--lr=1e-4"])
-    args.world = "letters"
+    args.world = "orders"
     with pytest.raises(SystemExit, match="is of arith, prompts 0"):
         arms.run_all(args, ["grpo"], [100], 0, [])
 

@@ -20,15 +20,8 @@ from configurator import UsageError
 from data import DATASETS, HUB, Gated, load_problems, load_set, read_rows
 from grader.answers import string_match
 from reward import Grader
-from worlds.problems import (
-    ARITH,
-    LETTERS,
-    Problem,
-    arith,
-    arith_trace,
-    letters,
-    rewritten,
-)
+from worlds.problems import ARITH, Problem, arith, arith_trace
+from worlds.skills import orders
 
 
 def settings(**changes):
@@ -55,21 +48,7 @@ def test_traces_are_the_running_results():
     assert arith_trace(by_letter["G"], (3, 1, 1)) == "01"
 
 
-def test_letters_are_rewritten():
-    drawn = ["abcdefghij".index(c) for c in "cabjdf"]
-    assert {f.letter: rewritten(f, drawn) for f in LETTERS.families} == {
-        "S": "cabjdf",
-        "T": "fdjbac",
-        "U": "abjdfc",
-        "V": "dbcaeg",
-        "W": "acjbfd",
-        "X": "hjiage",
-        "Y": "jdfcab",
-        "Z": "aiegfh",
-    }
-
-
-@pytest.mark.parametrize("world", [arith, letters])
+@pytest.mark.parametrize("world", [arith, orders])
 def test_no_prompt_is_in_both_splits_and_each_split_is_always_the_same(world, monkeypatch):
     train, held_out = world("train"), world("eval")
     assert not {p.prompt for p in train} & {p.prompt for p in held_out}
@@ -80,34 +59,29 @@ def test_no_prompt_is_in_both_splits_and_each_split_is_always_the_same(world, mo
     assert len(uids & {p.uid for p in world("train")}) < len(train) / 100
 
 
-@pytest.mark.parametrize(
-    "world, families",
-    [(arith, ARITH.families), (letters, LETTERS.families)],
-)
-def test_training_is_heavy_tailed_and_evaluation_even(world, families):
+def test_training_is_heavy_tailed_and_evaluation_even():
     counts = {}
     for split in ("train", "eval"):
-        group_of_each = [p.group for p in world(split)]
-        counts[split] = [group_of_each.count(f.letter) for f in families]
+        group_of_each = [p.group for p in arith(split)]
+        counts[split] = [group_of_each.count(f.letter) for f in ARITH.families]
     assert counts["train"] == sorted(counts["train"], reverse=True)
     assert counts["train"][0] > 10 * counts["train"][-1] > 0
     assert len(set(counts["eval"])) == 1
 
 
-@pytest.mark.parametrize("name", ["arith", "letters"])
-def test_the_shipped_base_policies_have_the_success_rates_they_say(name):
+def test_the_shipped_base_policy_has_the_success_rates_it_says():
     """And they spread: an easy family, a hopeless one, nothing missing between."""
     from worlds.make_base import success_rates
 
-    with open(f"worlds/{name}/success_rates.json") as file:
+    with open("worlds/arith/success_rates.json") as file:
         stated = json.load(file)["success_rates"]
-    for letter, rate in success_rates(32, name).items():
+    for letter, rate in success_rates(32, "arith").items():
         four_sigma = 4 * (stated[letter] / 1280) ** 0.5  # of 1,280 responses a family
         assert rate == pytest.approx(stated[letter], abs=four_sigma)
     rates = sorted(stated.values(), reverse=True)
     assert rates[0] > 0.85
     assert 0.001 < rates[-1] < 0.004
-    assert os.path.getsize(f"worlds/{name}/model.safetensors") < 2e6
+    assert os.path.getsize("worlds/arith/model.safetensors") < 2e6
 
 
 # ---------- local files ----------
@@ -205,7 +179,7 @@ def test_bad_files_say_what_to_change(tmp_path, rows, message):
 
 def test_unreadable_names_say_what_there_is(tmp_path):
     with pytest.raises(UsageError,
-                       match="there are arith, letters, .* steps, dapo, .* gpqa, owner/name"):
+                       match="there are arith, chains, .* steps, dapo, .* gpqa, owner/name"):
         load_problems("arithmetic")
     with pytest.raises(UsageError, match="no such file"):
         load_problems("nowhere.jsonl")

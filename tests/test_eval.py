@@ -319,7 +319,7 @@ def test_all_sets_are_sampled_in_one_call_of_the_engine_and_score_as_alone(
         lambda prompts, *more: calls.append(len(prompts)) or generate(prompts, *more),
     )
     cfg = evaluation.EvalConfig(
-        eval_sets="arith,letters", max_prompt_len=40, eval_samples=2, eval_passk=1
+        eval_sets="arith,orders", max_prompt_len=40, eval_samples=2, eval_passk=1
     )
     group = Group(cfg)
     sets = evaluation.load_eval_sets(cfg, engine.tokenizer, group)

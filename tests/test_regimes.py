@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from bench import regimes
+from bench import arms, regimes
 from bench.regimes import ARMS, SETTINGS, Arm, Memory, Setting, allocate, simulate
 from gdro import DifficultyClassifier, PromptGDRO, RolloutGDRO
 
@@ -41,9 +41,13 @@ def test_what_rollouts_pull_is_the_sum_over_rollouts():
         if right > n:
             continue
         score, rate = np.arange(n) < right, rng.random()
-        for arm, over in ((Arm(), score.std()), (Arm(maxrl=True), score.mean())):
-            advantage = (score - score.mean()) / over if over else np.zeros(n)
-            pull, squares = regimes.pulls(arm, np.array([right]), np.array([n]))
+        earlier = np.array([1, 0, 0, 0])
+        pool = np.append(score, earlier)
+        for arm, mean, over in ((Arm(), score.mean(), score.std()),
+                                (Arm(maxrl=True), score.mean(), score.mean()),
+                                (Arm(memory=True), pool.mean(), pool.std())):
+            advantage = (score - mean) / over if over else np.zeros(n)
+            pull, squares = regimes.pulls(arm, np.array([right]), np.array([n]), rate, 1.5, 3.5)
             assert pull[0] == pytest.approx((advantage * (score - rate)).sum())
             assert squares[0] == pytest.approx((advantage**2).sum())
 
@@ -106,7 +110,7 @@ def test_the_players_are_those_of_gdro():
         index = np.array([rng.choice(30, 12, replace=False) for _ in range(2)])
         a, b = memory.posterior(index)
         bins = memory.bin[memory.rows, index]
-        counts = allocate(setting, ARMS["rollout_price_pass"], a, b, bins)
+        counts = allocate(setting, ARMS["rollout_gdro"], a, b, bins)
         weights = regimes.weights_of(score, bins)
         right = rng.binomial(counts, index / 30)
         for run, (classifier, adversary) in enumerate(zip(known, weigher, strict=True)):
@@ -119,9 +123,11 @@ def test_the_players_are_those_of_gdro():
                 of_bin = bins[run] == place
                 assert sorted(theirs[of_bin]) == sorted(counts[run, of_bin])
             classifier.observe(uids, right[run], counts[run])
-            adversary.update(bins[run], 1 - right[run] / counts[run])
-        score = regimes.rescored(score, 1 - right / counts, bins)
+            nll = -np.log(np.maximum(classifier.success_rate(uids), 0.01))
+            adversary.update(bins[run], nll)
         memory.observe(index, right, counts)
+        a, b = memory.posterior(index)
+        score = regimes.rescored(score, a / (a + b), bins)
 
 
 def test_where_all_learn_alike_no_rule_gains_and_alone_rollouts_do():
@@ -149,8 +155,9 @@ def test_quick_runs_every_arm_and_what_is_kept_prints_and_draws_again(tmp_path):
 
 def test_a_check_fits_to_grpo_alone(tmp_path, monkeypatch):
     """With other results of the other arms, the pairs and the predictions stay the same."""
-    with open("bench/results/tuned/arith.json") as file:
+    with open("bench/results/chains.json") as file:
         report = json.load(file)
+    report["results"] = {arms.split_name(arm)[0]: runs for arm, runs in report["results"].items()}
     report["results"] = {arm: report["results"][arm] for arm in ("grpo", "knapsack")}
     cells = [(0.0, 3.0), (0.1, 3.0), (1.0, 3.0)]
     monkeypatch.setattr(regimes, "RATES", np.array([4.0, 16.0]))

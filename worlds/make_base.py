@@ -19,13 +19,13 @@ sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 from data import DATASETS
 from rollout import Sampling, seed_of
 from torch_engine import TorchEngine
-from worlds.problems import ARITH, LETTERS
+from worlds.problems import ARITH
 from worlds.skills import CHAINS, ORDERS
 
 SEED, BATCH, LR = 1, 256, 2e-3  # of the pretraining
 SAMPLES = 256  # a prompt, to measure the success rates
 FOLDER = os.path.dirname(os.path.abspath(__file__))
-WORLDS = {"arith": ARITH, "letters": LETTERS, "chains": CHAINS, "orders": ORDERS}
+WORLDS = {"arith": ARITH, "chains": CHAINS, "orders": ORDERS}
 
 
 def make_tokenizer(size=0, world=ARITH):

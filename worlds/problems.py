@@ -1,13 +1,10 @@
-"""The embedded worlds: two heavy-tailed stand-ins for a reasoning data set, small enough to train
-on a CPU.
+"""`arith`, a heavy-tailed stand-in for a reasoning data set, small enough to train on a CPU.
 
-Both have eight families of problems. A prompt names a family and lists symbols; the right response
-is one symbol after another, all of them right.
-`arith`: the running result after every digit. Family B adds modulo 10, so that "B38459=" is
-answered by "1509" (3+8 is 1, +4 is 5, +5 is 0, +9 is 9).
-`letters`: the list rewritten. Family T reverses, so that "Tcabjdf=" is answered by "fdjbac".
+It has eight families of problems. A prompt names a family and lists digits; the right response is
+the running result after every digit, all of them right. Family B adds modulo 10, so that "B38459="
+is answered by "1509" (3+8 is 1, +4 is 5, +5 is 0, +9 is 9).
 
-The base policies are pretrained on demonstrations that slip, in some families more than in others
+The base policy is pretrained on demonstrations that slip, in some families more than in others
 (make_base.py): that makes the tail.
 """
 from dataclasses import dataclass
@@ -26,9 +23,7 @@ class Problem:
 @dataclass(frozen=True)
 class Family:
     letter: str
-    # arith: (running result, next digit) -> new running result, before modulo 10
-    # letters: list of letters as numbers 0 to 9 -> list of letters
-    rule: object
+    rule: object  # (running result, next digit) -> new running result, before modulo 10
     error: float  # chance that one symbol of a demonstration is wrong: sets the success rate
     share: float  # of the training prompts; the evaluation set has equally many of each family
 
@@ -95,35 +90,6 @@ ARITH_FAMILIES = (
 )
 ARITH = World("0123456789", ARITH_FAMILIES, draw_digits, arith_trace)
 
-
-def draw_letters(rng):
-    """Six letters, as numbers."""
-    return tuple(int(i) for i in rng.integers(0, 10, 6))
-
-
-def rewritten(family, letters, rng=None):
-    """The list under the family's rule. With `rng` each letter is a wrong one with the family's
-    `error`."""
-    response = []
-    for letter in family.rule(list(letters)):
-        if rng is not None and rng.random() < family.error:
-            letter = (letter + rng.integers(1, 10)) % 10
-        response.append(LETTERS.symbols[letter])
-    return "".join(response)
-
-
-LETTERS_FAMILIES = (
-    Family("S", lambda x: x, error=0.02, share=0.44),
-    Family("T", lambda x: x[::-1], error=0.11, share=0.28),
-    Family("U", lambda x: x[1:] + x[:1], error=0.25, share=0.14),
-    Family("V", lambda x: [(i + 1) % 10 for i in x], error=0.38, share=0.04),
-    Family("W", lambda x: [x[1], x[0], x[3], x[2], x[5], x[4]], error=0.46, share=0.03),
-    Family("X", lambda x: [9 - i for i in x], error=0.52, share=0.03),
-    Family("Y", lambda x: x[3:] + x[:3], error=0.57, share=0.02),
-    Family("Z", lambda x: [(i + 5) % 10 for i in x[::-1]], error=0.61, share=0.02),
-)
-LETTERS = World("abcdefghij", LETTERS_FAMILIES, draw_letters, rewritten)
-
 SEED = 0  # other seeds: other problems of the same kinds
 TRAIN, EVAL = 768, 320  # prompts
 
@@ -154,7 +120,3 @@ def problems(world, split):
 
 def arith(split):
     return problems(ARITH, split)
-
-
-def letters(split):
-    return problems(LETTERS, split)
