@@ -21,6 +21,8 @@ import train
 
 PAGE = os.path.join(ROOT, "docs", "one_step.md")
 
+SHOWN = 12  # rollouts of a prompt in a table
+
 
 def watch(owner, name, note):
     """Call note(result, arguments by name) after every call of owner.name, which stays as it is."""
@@ -52,10 +54,12 @@ def watch_step(step):
     watch(gdro.PromptGDRO, "weights", lambda weights, given: step.update(
         weights=weights, score=given["self"].score.copy()))
     watch(train, "grade", lambda _, given: step.update(given))
+    watch(gdro.ScoreMemory, "join", lambda joined, _: step.update(joined=joined))
     watch(train, "group_advantages", lambda advantages, _: step.update(advantages=advantages))
     watch(train, "grpo_loss", lost)
     watch(gdro.DifficultyClassifier, "observe", lambda _, given: step.update(
-        bins_after=given["self"].bins(given["uids"])))
+        bins_after=given["self"].bins(given["uids"]),
+        rate_after=given["self"].success_rate(given["uids"])))
     watch(gdro.PromptGDRO, "update", lambda _, given: step.update(
         score_after=given["self"].score.copy()))
 
@@ -113,19 +117,27 @@ def tables(step):
     most = max(counts[i] for i in chosen.values())
     made["gains"] = table(("rollout", *chosen), *[
         (n + 1, *[gain(i, n) for i in chosen.values()]) for n in range(most + 1)])
+    ids, scores = step["joined"]
+    group = {name: scores[ids == i] for name, i in chosen.items()}  # earlier scores come last
+    made["group"] = table(("", "right now", "right before", "mean", "deviation"), *[
+        (name, f"{right[i]:.0f} of {counts[i]}",
+         f"{group[name][counts[i]:].sum():.0f} of {len(group[name]) - counts[i]}",
+         f"{group[name].mean():.3f}", f"{group[name].std():.3f}") for name, i in chosen.items()])
     for name, i in chosen.items():
-        made[name] = table(("response", "score", "advantage A", "weight w"), *[
-            (f"`{r.text}`", f"{r.score:.0f}", f"{advantage:+.3f}", f"{step['weights'][i]:.3f}")
-            for r, advantage in zip(step["rollouts"], step["advantages"], strict=True)
-            if r.prompt_id == i])
+        rows = [(f"`{r.text}`", f"{r.score:.0f}", f"{advantage:+.3f}", f"{step['weights'][i]:.3f}")
+                for r, advantage in zip(step["rollouts"], step["advantages"], strict=False)
+                if r.prompt_id == i]
+        more = [(f"and {len(rows) - SHOWN} more", "", "", "")] if len(rows) > SHOWN else []
+        made[name] = table(("response", "score", "advantage A", "weight w"), *rows[:SHOWN], *more)
     for verdict in ("right", "wrong"):
         made[verdict] = loss_of(next(r for r in step["rollouts"] if r.verdict == verdict
                                      and r.prompt_id == chosen["fair"]), step)
     score = [f"{s:.3f}" if np.isfinite(s) else "none" for s in step["score"]]
-    made["after"] = table(("", "right", "error", "bin", "bin after", "S(bin)", "S(bin) after"), *[
-        (name, f"{right[i]:.0f} of {counts[i]}", f"{1 - right[i] / counts[i]:.3f}", bins[i],
-         step["bins_after"][i], score[bins[i]], f"{step['score_after'][bins[i]]:.3f}")
-        for name, i in chosen.items()])
+    rate = step["rate_after"]
+    head = ("", "rate", "- log rate", "bin", "bin after", "S(bin)", "S(bin) after")
+    made["after"] = table(head, *[
+        (name, f"{rate[i]:.3f}", f"{-np.log(rate[i]):.3f}", bins[i], step["bins_after"][i],
+         score[bins[i]], f"{step['score_after'][bins[i]]:.3f}") for name, i in chosen.items()])
     return made
 
 

@@ -20,6 +20,5 @@ n_max = 12
 kv_cache_gib = 36.0
 tokens_per_micro_batch = 16384
 activation_checkpointing = True
-group_memory = 32
 prompt_gdro = False
 rollout_gdro = True

@@ -2,7 +2,7 @@
 Makes the base policies of the embedded worlds: tiny Qwen3s, pretrained on demonstrations that go
 wrong, in some kinds of problems more than in others.
 $ python worlds/make_base.py             # minutes; writes worlds/arith/, prints the success rates
-$ python worlds/make_base.py letters     # or chains, or orders
+$ python worlds/make_base.py chains      # or orders
 """
 import json
 import os
