@@ -162,8 +162,9 @@ def test_there_are_five_for_one_gpu_and_they_differ_in_the_arm_alone():
     plain = parse(Config, [f"{ROOT}/config/one_gpu_grpo.py"])
     for name, (prompt, rollout) in arms.items():
         cfg = parse(Config, [f"{ROOT}/config/one_gpu_{name}.py"])
+        memory = 32 if prompt or rollout else 0
         assert cfg == dataclasses.replace(plain, prompt_gdro=prompt, rollout_gdro=rollout,
-                                          out_dir=f"out/one_gpu_{name}")
+                                          group_memory=memory, out_dir=f"out/one_gpu_{name}")
     lora = parse(Config, [f"{ROOT}/config/one_gpu_1p7b_lora.py"])
     assert lora.lora_rank == 32 and lora.dataset == "dapo" and plain.lora_rank == 0
     rows = {"gsm8k": 7473, "dapo": 14116}

@@ -127,6 +127,7 @@ def test_adversaries_without_strength_are_plain_grpo_to_the_last_digit(tmp_path)
         "config/arith_gdro.py",
         "--prompt_eta=0",
         "--gamma=0",
+        "--group_memory=0",
         "--n_min=4",
         "--n_max=4",
         steps=8,
@@ -136,9 +137,8 @@ def test_adversaries_without_strength_are_plain_grpo_to_the_last_digit(tmp_path)
     )  # every prompt is new in the first epoch ...
     same = ["--n_rollouts=2", "--n_min=2", "--n_max=2", "--prompts_per_step=256"]
     plain = run(tmp_path / "plain2", "config/arith_grpo.py", *same, steps=5)
-    weak = run(
-        tmp_path / "weak2", "config/arith_gdro.py", "--prompt_eta=0", "--gamma=0", *same, steps=5
-    )
+    off = ["--prompt_eta=0", "--gamma=0", "--group_memory=0"]
+    weak = run(tmp_path / "weak2", "config/arith_gdro.py", *off, *same, steps=5)
     assert plain == weak and plain[-1]["unseen"] == 0  # ... and none in the second
 
 
