@@ -372,7 +372,7 @@ def test_the_adversaries_run_alone_as_written(tmp_path):
                           cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     counts = dict(re.findall(r"'(\w+)': (\d+)", done.stdout))
-    weights = re.search(r"\[ *([\d.]+) +([\d.]+) +([\d.]+)\]", done.stdout).groups()
+    weights = re.search(r"\[ *([\d.]+) +([\d.]+) +([\d.]+) *\]", done.stdout).groups()
     easy, fair, hard = map(float, weights)
     assert int(counts["hard"]) > int(counts["easy"]) and hard > easy
     assert sum(map(int, counts.values())) == 12
