@@ -7,7 +7,8 @@ $ python train.py --help                                    # every knob
 """
 # GRPO, and: (1) prompts carry an online difficulty bin; (2) Prompt-GDRO multiplies the advantages
 # by a weight of the bin; (3) Rollout-GDRO moves rollouts between prompts by their bins, with the
-# mean fixed. With both off this is plain GRPO, to the bit.
+# mean fixed; (4) earlier scores of a prompt may join its rollout group. With all off this is plain
+# GRPO, to the bit.
 #
 # Shapes: P prompts a step, N = P * n_rollouts rollouts, T response tokens of a micro-batch (flat,
 # without padding), B bins.
@@ -347,7 +348,7 @@ def metrics_of_step(step, stats, shadow_price, n_bins):
     dead = step.prompt_means(step.advantages != 0) == 0  # groups of equal scores teach nothing
     # a prompt never visited is in no bin
     seen = step.bins[step.bins >= 0]
-    # the loss hovers around 0 whatever is learned, since advantages sum to 0 in their groups:
+    # the loss hovers around 0 whatever is learned, since advantages about sum to 0 in their groups:
     # score/prompt_mean shows progress, and evaluation compares runs
     metrics = {
         "step": step.number, "loss": stats["loss"], "kl": stats["kl"],
