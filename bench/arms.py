@@ -8,6 +8,7 @@ $ python bench/arms.py --arms=grpo,grpo:lr=2e-4:updates_per_step=1 --dev     # k
 $ python bench/arms.py --tune --arms=grpo,both --json=tuning.json   # every arm at every setting
 $ python bench/arms.py --tuned=tuning.json --json=tuned.json        # then each at its best, fresh
 $ python bench/arms.py --read=bench/results/chains.json   # the table of a kept report
+$ python bench/arms.py --read=bench/results/chains.json --against=maxrl --arms=maxrl,both
 Without --arms all of ARMS are trained, 8 seeds each, on prompts that nobody tuned on. Stop it and
 run it again: it continues. What the file of --json has already is not run again: name another one
 to measure anew. Each run is train.py itself, in a process of its own; ARMS says what a rival
@@ -425,7 +426,8 @@ def tuned_table(results, against):
     """Markdown lines: what `table` leaves out. The share of the rollouts to the baseline's final
     mean@8, and p values of mean@8 and pass@8 corrected for the number of arms."""
     others = [arm for arm in results if arm != against]
-    rows = [["arm", f"rollouts to final mean@8 of {against}, share", "p mean@8", "p pass@8"]]
+    base = split_name(against)[0]
+    rows = [["arm", f"rollouts to final mean@8 of {base}, share", "p mean@8", "p pass@8"]]
     corrected = {}
     for metric in ("mean@8", "pass@8"):
         by_seed = {arm: {seed: r[metric] for seed, r in results[arm].items()} for arm in results}
@@ -450,7 +452,7 @@ def aligned(rows):
 def table(results, against="grpo"):
     """Markdown lines: means over seeds, and gains over the arm `against` with 95 % intervals."""
     compared = ("mean@8", "pass@8")
-    headings = [f"{metric} against {against}, %" for metric in compared]
+    headings = [f"{metric} against {split_name(against)[0]}, %" for metric in compared]
     first = next(result for by_seed in results.values() for result in by_seed.values())
     metrics = [name for name in METRICS if name in first]  # an older report has no tail
     rows = [["arm", "seeds", *metrics, *headings, "rollouts"]]
@@ -486,7 +488,7 @@ def parse_arguments():
     add("--tune", action="store_true", help=f"each arm at every setting on one development seed, "
         f"its best {FINALISTS} on three")
     add("--tuned", default="", help="a file of --tune: each arm at its best settings")
-    add("--read", default="", help="a file of --json: its table, and run nothing")
+    add("--read", default="", help="a file of --json: its table, or that of --arms; run nothing")
     add("--against", default="", help="the arm that others are compared with; grpo, or the first")
     add("--out", default="", help="folder of the runs; out/arms, or out/arms_quick")
     add("--json", default="", help="file for the results; empty for none")
@@ -538,6 +540,8 @@ def main():
         with open(args.read) as file:
             report = json.load(file)
         results, of_best = report["results"], report.get("tuned")
+        if args.arms:
+            results = {arm: of for arm, of in results.items() if split_name(arm)[0] in arms}
     else:
         of_set = DEVELOPMENT if args.dev else REPORT
         prompts, seeds = of_set["prompts"], of_set["seeds"][: args.seeds or 8]
@@ -548,8 +552,10 @@ def main():
             about = {"world": args.world, "prompts": prompts, "extra": extra, "tuned": of_best,
                      "versions": versions}
             write_results(args.json, about, results)
-    against = args.against or next((arm for arm in results if split_name(arm)[0] == "grpo"),
-                                   next(iter(results)))
+    named = [arm for arm in results if (args.against or "grpo") in (arm, split_name(arm)[0])]
+    if args.against and not named:
+        sys.exit(f"no arm {args.against}; there are {', '.join(results)}")
+    against = named[0] if named else next(iter(results))
     print("\n".join(table(results, against)))
     if args.tune:
         print("\nbest: " + ", ".join(chosen(results).values()))

@@ -72,7 +72,7 @@ def printed(*command):
     return done.stdout
 
 
-REPORTED = ("chains", "orders")  # worlds
+REPORTED = ("chains",)  # worlds
 
 
 def results_of(name):
@@ -236,6 +236,10 @@ def test_the_report_is_the_kept_one(world):
     assert f"--read=bench/results/{world}.json`:\n\n{table}" in PAGES["docs/results.md"]
     first = table.split("\n\n")[0].splitlines()[2:]
     assert all("| 10 " in line for line in first)
+    more = [f"--read=bench/results/{world}.json", "--against=grpo_memory",
+            "--arms=grpo_memory,rollout_gdro,prompt_gdro,both"]
+    command = shlex.join(["python", "bench/arms.py", *more])
+    assert f"`{command}`:\n\n{printed('bench/arms.py', *more)}" in PAGES["docs/results.md"]
 
 
 @pytest.mark.parametrize("world", REPORTED)
@@ -287,13 +291,16 @@ def test_the_results_in_the_readme_are_the_kept_ones():
         cells = [name]
         for world in REPORTED:
             of = {arms.split_name(variant)[0]: runs for variant, runs in results_of(world).items()}
+            if arm not in of:
+                cells += ["", "", ""]
+                continue
             means = [np.mean([run[metric] for run in of[arm].values()])
                      for metric in ("mean@8", "pass@8", "tail")]
             cells.append(" / ".join(f"{value:.3f}".removeprefix("0") for value in means))
             gain = "{:+.1f} [{:+.1f}, {:+.1f}]".format(*arms.gain(of, arm, "grpo", "mean@8"))
-            cells.append(gain if arm != "grpo" else "")
-        row = " | ".join(cells).replace("|  |", "| |").rstrip()
-        assert f"| {row} |" in PAGES["README.md"], row
+            cells += [gain, arms.share_needed(of, arm, "grpo")] if arm != "grpo" else ["", ""]
+        row = f"| {' | '.join(cells)} |".replace("|  |", "| |").replace("|  |", "| |")
+        assert row in PAGES["README.md"], row
 
 
 def test_every_arm_is_explained():
@@ -496,5 +503,5 @@ def test_the_figures_can_be_drawn_again(tmp_path):
                        check=True, capture_output=True)
     shown = {path for page in PAGES.values()
              for path in re.findall(r"\]\((?:\.\./)?(bench/results/[^)]+\.png)\)", page)}
-    assert len(shown) == 8
+    assert len(shown) == 6
     assert all(os.path.getsize(tmp_path / path) > 10_000 for path in shown)
