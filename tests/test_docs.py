@@ -278,7 +278,7 @@ def test_every_gain_with_an_interval_is_in_a_table_of_the_report():
     tables = "\n".join(line for line in PAGES["docs/results.md"].splitlines() if "25,600 " in line)
     claimed = {page: re.findall(r"([+-][\d.]+) % (\[[+-][\d.]+, [+-][\d.]+\])", words(page))
                for page in PAGES}
-    assert len(claimed["docs/results.md"]) >= 25
+    assert len(claimed["docs/results.md"]) >= 12
     for page, gains in claimed.items():
         for gain, interval in gains:
             assert f"| {gain} {interval} " in tables, (page, gain, interval)
@@ -357,7 +357,7 @@ def test_facts_about_the_embedded_world():
     policy = load_policy("worlds/arith", Group(Config()))[0]
     size = f"{sum(p.numel() for p in policy.parameters()):,} parameters"
     world = words("docs/data_and_grading.md")
-    assert size in world and size in words("README.md")
+    assert size in world and f"policies of {size.split()[0]} to" in words("README.md")
     rates = json.loads(read("worlds/arith/success_rates.json"))["success_rates"]
     assert f"from {rates['A']:.2f} (A) down to {rates['H']:.3f} (H)" in world
     first, last = (ARITH.families[i].share for i in (0, -1))
