@@ -46,7 +46,7 @@ from runlog import LOGGERS, SECRET, Clock, Stop, Tracker, used_mib
 PAPER = {"difficulty": "any", "unseen": "hardest", "history": 50, "prompt_signal": "surrogate",
          "prompt_eta": 0.65, "prompt_ema": 0.12, "prompt_normalize": False,
          "prompt_per_share": True, "rollout_rule": "exp3p", "n_min": 2, "n_max": 12,
-         "loss_agg": "prompt", "group_memory": 0, "tis_cap": 0.0}
+         "loss_agg": "prompt", "tis_cap": 0.0}
 REFERENCE = PAPER | {"history": 100, "prompt_normalize": True, "loss_agg": "token"}
 PRESETS = {"paper": PAPER, "reference": REFERENCE}
 
