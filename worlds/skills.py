@@ -18,7 +18,7 @@ from itertools import product
 import numpy as np
 
 from worlds import problems
-from worlds.problems import Problem
+from worlds.problems import Problem, draw_digits
 
 
 @dataclass(frozen=True)
@@ -103,11 +103,6 @@ def skills(rules):
 OPERATIONS = (lambda r, d: r + d, lambda r, d: r - d, max, min)
 # name, operation, constant that is added after it: six times four
 SUMS = [(name, i % 4, i // 4) for i, name in enumerate("abcdefghijklmnopqrstuvwx")]
-
-
-def draw_digits(rng):
-    """Five or six digits."""
-    return tuple(int(d) for d in rng.integers(0, 10, rng.integers(5, 7)))
 
 
 def running_results(rule, digits, rng=None):
