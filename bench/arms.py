@@ -5,6 +5,7 @@ $ python bench/arms.py --arms=grpo,both --seeds=4         # two arms on four see
 $ python bench/arms.py --world=chains --dev               # development: other prompts, other seeds
 $ python bench/arms.py --ablations=gspo,cispo --dev --seeds=4    # ablations/*.diff beside GRPO
 $ python bench/arms.py --arms=grpo,grpo:lr=2e-4:updates_per_step=1 --dev     # knobs behind a name
+$ python bench/arms.py --ablations=hora,hora:group_memory=32 --dev           # of an ablation too
 $ python bench/arms.py --tune --arms=grpo,both --json=tuning.json   # every arm at every setting
 $ python bench/arms.py --tuned=tuning.json --json=tuned.json        # then each at its best, fresh
 $ python bench/arms.py --read=bench/results/chains.json   # the table of a kept report
@@ -71,8 +72,9 @@ WORLDS = {  # name -> arguments of train.py
               "--max_num_seqs=1024"],
 }
 # What --tune tries with every arm, and with GRPO besides: no arm has more.
-LR = ("5e-5", "1e-4", "2e-4", "4e-4")
+LR = ("5e-5", "1e-4", "2e-4", "4e-4", "8e-4")
 GRPO_TOO = ("prompts_per_step=32:n_rollouts=8", "kl_coef=0")
+TUNED = ("lr", "updates_per_step", "prompts_per_step", "n_rollouts", "kl_coef")
 FINALISTS = 3  # settings of an arm that are tried on all seeds, after one seed of each
 # The seed that the world's prompts are drawn with, and the seeds of the runs.
 DEVELOPMENT = {"prompts": 0, "seeds": range(100, 108)}
@@ -104,6 +106,12 @@ def split_name(arm):
     """grpo:lr=2e-4 -> the name of an arm or an ablation, and knobs as arguments of train.py."""
     name, *knobs = arm.split(":")
     return name, [f"--{knob}" for knob in knobs]
+
+
+def untuned(arm):
+    """An arm without what --tune varies: hora:group_memory=32:lr=2e-4 -> hora:group_memory=32."""
+    name, *knobs = arm.split(":")
+    return ":".join([name, *[knob for knob in knobs if knob.split("=")[0] not in TUNED]])
 
 
 def diff_of(name):
@@ -348,25 +356,27 @@ def variants(arm):
 
 
 def ranked(results):
-    """Name of an arm -> its variants in `results`, the best first. Those with more seeds come
+    """An arm -> its variants in `results`, the best first. Those with more seeds come
     before those with fewer, which one lucky run could put there."""
     by_name = {}
     for arm, by_seed in results.items():
         score = np.mean([late_score(r) for r in by_seed.values()])
-        by_name.setdefault(split_name(arm)[0], []).append((len(by_seed), score, arm))
+        by_name.setdefault(untuned(arm), []).append((len(by_seed), score, arm))
     return {name: [arm for _, _, arm in sorted(of, key=lambda v: v[:2], reverse=True)]
             for name, of in by_name.items()}
 
 
 def chosen(results):
-    """Of the results of --tune, each arm's best settings -> name of the arm -> of the variant."""
+    """Of the results of --tune, each arm's best settings -> arm -> variant."""
     return {name: best for name, (best, *_) in ranked(results).items()}
 
 
 def tune(args, arms, seeds, prompts, extra):
     """One seed of every variant, and the other seeds of each arm's best few -> as `run_all`."""
     first, _ = run_all(args, arms, seeds[:1], prompts, extra)
-    best = [arm for of in ranked(first).values() for arm in of[:FINALISTS]]
+    # the file of an earlier call may have more seeds of some, which are no better for it
+    one_seed = {arm: {seeds[0]: of[seeds[0]]} for arm, of in first.items()}
+    best = [arm for of in ranked(one_seed).values() for arm in of[:FINALISTS]]
     results, versions = run_all(args, best, seeds, prompts, extra)
     return first | results, versions
 
@@ -426,7 +436,7 @@ def tuned_table(results, against):
     """Markdown lines: what `table` leaves out. The share of the rollouts to the baseline's final
     mean@8, and p values of mean@8 and pass@8 corrected for the number of arms."""
     others = [arm for arm in results if arm != against]
-    base = split_name(against)[0]
+    base = untuned(against)
     rows = [["arm", f"rollouts to final mean@8 of {base}, share", "p mean@8", "p pass@8"]]
     corrected = {}
     for metric in ("mean@8", "pass@8"):
@@ -452,7 +462,7 @@ def aligned(rows):
 def table(results, against="grpo"):
     """Markdown lines: means over seeds, and gains over the arm `against` with 95 % intervals."""
     compared = ("mean@8", "pass@8")
-    headings = [f"{metric} against {split_name(against)[0]}, %" for metric in compared]
+    headings = [f"{metric} against {untuned(against)}, %" for metric in compared]
     first = next(result for by_seed in results.values() for result in by_seed.values())
     metrics = [name for name in METRICS if name in first]  # an older report has no tail
     rows = [["arm", "seeds", *metrics, *headings, "rollouts"]]
@@ -519,8 +529,8 @@ def parse_arguments():
         arms = [variant for arm in arms for variant in variants(arm)]
     if args.tuned:
         with open(args.tuned) as file:
-            best = chosen(json.load(file)["results"])
-        arms = [best[arm] for arm in (arms if args.arms or ablations else best)]
+            args.best = chosen(json.load(file)["results"])
+        arms = [args.best[arm] for arm in (arms if args.arms or ablations else args.best)]
     if args.read and args.json:
         parser.error("--read runs nothing: leave out --json")
     return args, arms, extra
@@ -541,18 +551,20 @@ def main():
             report = json.load(file)
         results, of_best = report["results"], report.get("tuned")
         if args.arms:
-            results = {arm: of for arm, of in results.items() if split_name(arm)[0] in arms}
+            results = {arm: of for arm, of in results.items() if untuned(arm) in arms}
     else:
         of_set = DEVELOPMENT if args.dev else REPORT
         prompts, seeds = of_set["prompts"], of_set["seeds"][: args.seeds or 8]
         run = tune if args.tune else run_all
         results, versions = run(args, arms, seeds, prompts, extra)
         of_best = bool(args.tuned)
+        if of_best:  # the file of an earlier call may have what was best then
+            results = {arm: of for arm, of in results.items() if arm in args.best.values()}
         if args.json:
             about = {"world": args.world, "prompts": prompts, "extra": extra, "tuned": of_best,
                      "versions": versions}
             write_results(args.json, about, results)
-    named = [arm for arm in results if (args.against or "grpo") in (arm, split_name(arm)[0])]
+    named = [arm for arm in results if (args.against or "grpo") in (arm, untuned(arm))]
     if args.against and not named:
         sys.exit(f"no arm {args.against}; there are {', '.join(results)}")
     against = named[0] if named else next(iter(results))

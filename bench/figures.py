@@ -13,7 +13,7 @@ import sys
 import numpy as np
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-from bench.arms import ARMS, LR, chosen, gain, half_width, late_score, split_name
+from bench.arms import ARMS, LR, MEMORY, chosen, gain, half_width, late_score, split_name, untuned
 from configurator import UsageError, refuse
 from plot import WIDTH, pyplot
 
@@ -30,8 +30,8 @@ PUBLIC = {"grpo": "GRPO", "prompt_gdro": "Prompt-GDRO", "rollout_gdro": "Rollout
 
 def public(arm):
     """An arm's name for readers, without the settings it was tuned to."""
-    name, _ = split_name(arm)
-    return PUBLIC.get(name, name)
+    name, knobs = split_name(arm)
+    return PUBLIC.get(name, name) + ", memory" * (MEMORY in knobs)
 
 
 def arm_curves(plt, report, arms):
@@ -62,7 +62,7 @@ def arm_gains(plt, reports, baseline="grpo"):
     gains = []  # of each report: name of the arm -> gain, and its interval
     for report in reports:
         results = report["results"]
-        variant = {split_name(arm)[0]: arm for arm in results}  # a tuned arm carries its settings
+        variant = {untuned(arm): arm for arm in results}  # a tuned arm carries its settings
         gains.append({name: gain(results, arm, variant[baseline], "mean@8")
                       for name, arm in variant.items() if name != baseline})
     arms = sorted(gains[0], key=lambda arm: gains[0][arm][0])
@@ -102,11 +102,11 @@ def arm_sweep(plt, report):
     for axis, (name, variant) in zip(axes.flat, best.items(), strict=False):
         curves = {}
         for arm, by_seed in results.items():
-            if split_name(arm)[0] == name:
-                _, rate, *others = arm.split(":")
+            if untuned(arm) == name:
+                knobs = dict(knob.split("=") for knob in arm.split(":")[1:])
                 score = np.mean([late_score(result) for result in by_seed.values()])
-                point = (float(rate.removeprefix("lr=")), score)
-                curves.setdefault(settings_of(name, others), []).append(point)
+                point = (float(knobs["lr"]), score)
+                curves.setdefault(settings_of(name, knobs), []).append(point)
                 if arm == variant:
                     axis.plot(*point, "o", markersize=9, color="#444444", fillstyle="none")
         for settings, points in curves.items():
@@ -136,11 +136,10 @@ SETTINGS = {  # of the grid besides the rate -> label
 
 
 def settings_of(name, knobs):
-    """Knobs of a variant behind its rate -> key of SETTINGS."""
-    values = dict(knob.split("=") for knob in knobs)
+    """Knobs of a variant (name -> text) -> key of SETTINGS."""
     # a step of dapo's is two of the others' in rollouts and updates
-    updates = int(values["updates_per_step"]) // (2 if name == "dapo" else 1)
-    more = ("kl",) if "kl_coef" in values else ("wide",) if "n_rollouts" in values else ()
+    updates = int(knobs["updates_per_step"]) // (2 if name == "dapo" else 1)
+    more = ("kl",) if "kl_coef" in knobs else ("wide",) if "n_rollouts" in knobs else ()
     return (str(updates), *more)
 
 
@@ -161,7 +160,7 @@ def read_report(path):
 def draw_arms(path, arms, out):
     """Write the curves of some arms of a report, or of all if none are named -> path."""
     report = read_report(path)
-    known = {split_name(arm)[0]: arm for arm in report["results"]}
+    known = {untuned(arm): arm for arm in report["results"]}
     for arm in arms:
         if arm not in known:
             raise UsageError(f"{path} has no arm {arm}; it has {', '.join(known)}")

@@ -196,7 +196,7 @@ def curve(*mean, final=None, rollouts=(0, 100, 200, 300, 400)):
 
 def test_every_arm_has_the_same_settings_to_choose_from_and_grpo_more():
     """With as many rollouts and, at the same place of the grid, as many updates."""
-    assert len(arms.variants("both")) == 8 and len(arms.variants("grpo")) == 24
+    assert len(arms.variants("both")) == 10 and len(arms.variants("grpo")) == 30
     for arm in ("grpo", "both", "dapo"):
         updates = []
         for variant in arms.variants(arm):
@@ -204,7 +204,7 @@ def test_every_arm_has_the_same_settings_to_choose_from_and_grpo_more():
             cfg = parse(train.Config, arms.ARMS[name][0] + knobs)
             assert name == arm and cfg.steps * cfg.prompts_per_step * cfg.n_rollouts == 25_600
             updates.append(cfg.steps * cfg.updates_per_step)
-        assert updates[:8] == [100, 200] * 4
+        assert updates[:10] == [100, 200] * 5
 
 
 def test_settings_are_chosen_by_the_second_half_of_the_curve():
@@ -218,6 +218,10 @@ def test_settings_are_chosen_by_the_second_half_of_the_curve():
     # one lucky seed does not win over two
     results["grpo:lr=4e-4"] = {"0": curve(0.1, 0.9, 0.9, 0.9, 0.9)}
     assert arms.ranked(results)["grpo"] == ["grpo:lr=2e-4", "grpo:lr=1e-4", "grpo:lr=4e-4"]
+    # an arm with another knob is another arm, which --tune does not vary
+    results["both:group_memory=0:lr=1e-4"] = {"0": curve(0, 0, 0, 0, 0)}
+    assert arms.chosen(results)["both"] == "both:lr=4e-4"
+    assert arms.chosen(results)["both:group_memory=0"] == "both:group_memory=0:lr=1e-4"
 
 
 def test_rollouts_to_a_score_are_read_between_evaluations():
@@ -286,21 +290,25 @@ def test_each_arm_is_reported_at_its_best_settings_on_fresh_problems(
         asked.append((names, list(seeds), prompts))
         level = {name: 0.5 + 0.1 * ("2e-4" in name) + 0.1 * name.startswith("both")
                  for name in names}
-        return {name: {str(seed): curve(0, 0.1, 0.2, 0.3, level[name] + 0.01 * (seed % 3))
-                       for seed in seeds} for name in names}, {}
+        made = {name: {seed: curve(0, 0.1, 0.2, 0.3, level[name] + 0.01 * (seed % 3))
+                       for seed in seeds} for name in names}
+        # the file of an earlier call has more
+        kept = {"grpo:lr=1e-4:updates_per_step=1": {100: curve(0, 0.1), 101: curve(0, 0.1)}}
+        return kept | made, {}
 
     monkeypatch.setattr(arms, "run_all", pretend)
-    path = str(tmp_path / "tuning.json")
+    path, report = str(tmp_path / "tuning.json"), str(tmp_path / "tuned.json")
     monkeypatch.setattr(sys, "argv", ["", "--tune", "--arms=grpo,both", f"--json={path}"])
     arms.main()
     # one seed of everything, all seeds of the best
-    assert len(asked[0][0]) == 24 + 8 and asked[0][1:] == ([100], 0)
+    assert len(asked[0][0]) == 30 + 10 and asked[0][1:] == ([100], 0)
     assert len(asked[1][0]) == 3 + 3 and asked[1][1:] == ([100, 101, 102], 0)
-    monkeypatch.setattr(sys, "argv", ["", f"--tuned={path}", "--seeds=10"])
+    monkeypatch.setattr(sys, "argv", ["", f"--tuned={path}", "--seeds=10", f"--json={report}"])
     arms.main()
     assert asked[2] == (["grpo:lr=2e-4:updates_per_step=1", "both:lr=2e-4:updates_per_step=1"],
                         list(range(10)), 1)
     printed = capsys.readouterr().out
     assert "best: grpo:lr=2e-4:updates_per_step=1, both:lr=2e-4:updates_per_step=1" in printed
+    assert list(json.loads(open(report).read())["results"]) == asked[2][0]
     assert re.search(r"both:lr=2e-4:updates_per_step=1 +\| 0\.9\d \[0\.9\d, 0\.9\d\] +\| 0\.000 ",
                      printed)
