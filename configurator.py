@@ -1,6 +1,5 @@
 """Turns `config/a.py config/b.py --key=value` into a typed dataclass, whose fields are made by
-`knob`. Later wins; a preset comes before all of them. Anything unclear stops with one line and
-a hint."""
+`knob`. Later wins. Anything unclear stops with one line and a hint."""
 import contextlib
 import dataclasses
 import difflib
@@ -116,9 +115,7 @@ def parse(config_class, argv):
         else:
             key, value = arg[2:].split("=", 1)
             values[key] = parse_value(config_class, key, value, "command line")
-    # of an unknown preset the config's own check says that it is unknown
-    preset = getattr(config_class, "presets", {}).get(values.get("preset"), {})
-    return config_class(**preset | values)
+    return config_class(**values)
 
 
 def read_config(config_class, path):

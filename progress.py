@@ -66,18 +66,13 @@ def log_step(step, metrics, clock, memory, run, tracker, bar, cfg):
                         f"{seconds['time/tokens_per_s']:,.0f} tokens/s", refresh=False)
 
 
-def print_start(cfg, presets, training, eval_sets, policy, group, checkpoint, start):
+def print_start(cfg, training, eval_sets, policy, group, checkpoint, start):
     """What runs, on what, from where, and the arithmetic of a step as an identity."""
     knobs = without_secrets(cfg)
     changed = [f"{f.name}={knobs[f.name]!r}" for f in dataclasses.fields(cfg)
                if getattr(cfg, f.name) != f.default]
     print(f"knobs that differ from their defaults (all are in {cfg.out_dir}/config.json): "
           + ", ".join(changed))
-    if cfg.preset:
-        wanted = presets[cfg.preset].items()
-        used = [f"{key}={value!r}" + ("" if getattr(cfg, key) == value else
-                                      f" (here {getattr(cfg, key)!r})") for key, value in wanted]
-        print(f"preset {cfg.preset}: {', '.join(used)}")
     size = sum(p.numel() for p in policy.parameters())
     learn = sum(p.numel() for p in policy.parameters() if p.requires_grad)
     ranks = f"{group.world} {group.device} rank{'s' * (group.world > 1)}"

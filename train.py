@@ -1,6 +1,7 @@
 """
 $ python train.py config/arith_gdro.py                      # both adversaries, on one CPU core
 $ python train.py config/arith_grpo.py --lr=2e-4 --out_dir=out/faster      # a config, then changes
+$ python train.py config/arith_gdro.py config/paper.py --out_dir=out/paper     # the paper's signals
 $ python train.py config/arith_gdro.py --resume=auto        # continue where it stopped
 $ torchrun --nproc_per_node=2 train.py config/arith_gdro.py     # over ranks: GPUs, or CPU processes
 $ python train.py --help                                    # every knob
@@ -41,22 +42,10 @@ from reward import VERDICTS, close_graders, grade, source_fingerprint
 from rollout import Sampling, generate_share, seed_of
 from runlog import LOGGERS, SECRET, Clock, Stop, Tracker, used_mib
 
-# What `preset` sets, before config files and the command line. paper: as printed; reference: as the
-# authors' launch scripts run.
-PAPER = {"difficulty": "any", "unseen": "hardest", "history": 50, "prompt_signal": "surrogate",
-         "prompt_eta": 0.65, "prompt_ema": 0.12, "prompt_normalize": False,
-         "prompt_per_share": True, "rollout_rule": "exp3p", "n_min": 2, "n_max": 12,
-         "loss_agg": "prompt", "tis_cap": 0.0}
-REFERENCE = PAPER | {"history": 100, "prompt_normalize": True, "loss_agg": "token"}
-PRESETS = {"paper": PAPER, "reference": REFERENCE}
-
 
 @dataclass
 class Config(SharedConfig):
-    presets = PRESETS
     # run
-    preset: str = knob("", one_of=("", *PRESETS))  # paper: its settings as printed | reference: as
-    #   its authors' scripts run | empty: the defaults here; other knobs may follow
     out_dir: str = knob("out/arith_grpo", resume="free")  # the run folder; one that holds another
     #   run is refused
     resume: str = knob("", resume="free")  # auto: newest checkpoint in out_dir, or a fresh start if
@@ -397,7 +386,7 @@ def train(cfg, stop, group, tracker):
     run.begin(start, cfg.steps)
     tracker.start()
     if group.master:
-        print_start(cfg, PRESETS, training, eval_sets, policy, group, run.checkpoint, start)
+        print_start(cfg, training, eval_sets, policy, group, run.checkpoint, start)
     gradient_gate = gates.GradientGate(run, most=3)
     success_watch = gates.SuccessWatch(group)
     sampling = gates.check_untruncated(Sampling(cfg.max_response_len, cfg.temperature))

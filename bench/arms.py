@@ -38,6 +38,8 @@ ROLLOUT = ["--rollout_gdro=true"]
 PASS = "--rollout_utility=pass"
 ERROR = ["--prompt_signal=error", "--prompt_eta=3"]
 MEMORY = "--group_memory=32"
+PAPER = os.path.join(ROOT, "config", "paper.py")
+REFERENCE = os.path.join(ROOT, "config", "reference.py")
 DAPO = ["--prompts_per_step=128", "--steps=50"]  # twice the prompts, for half of the steps
 
 # name -> arguments of train.py, and which of its names is replaced by which of bench/rivals.py
@@ -51,10 +53,10 @@ ARMS = {
     "rollout_alone": (ROLLOUT, {}),
     "rollout_pass": ([*ROLLOUT, PASS, MEMORY], {}),
     "prompt_error": ([*PROMPT, *ERROR, MEMORY], {}),
-    "preset_paper_prompt": (["--preset=paper", *PROMPT], {}),
-    "preset_paper_rollout": (["--preset=paper", *ROLLOUT], {}),
-    "preset_reference_prompt": (["--preset=reference", *PROMPT], {}),
-    "preset_reference_rollout": (["--preset=reference", *ROLLOUT], {}),
+    "paper_prompt": ([PAPER, *PROMPT], {}),
+    "paper_rollout": ([PAPER, *ROLLOUT], {}),
+    "reference_prompt": ([REFERENCE, *PROMPT], {}),
+    "reference_rollout": ([REFERENCE, *ROLLOUT], {}),
     "one_minus_p": (PROMPT, {"PromptGDRO": "OneMinusP"}),
     "knapsack": (ROLLOUT, {"RolloutGDRO": "Knapsack"}),
     "inverse_rate": (ROLLOUT, {"RolloutGDRO": "InverseRate"}),

@@ -50,7 +50,7 @@ def test_later_wins_and_types_are_those_of_the_dataclass(tmp_path):
         (["--n_rollouts=2", "--rollout_gdro=true", "--n_min=3"], "between n_min=3 and n_max=24"),
         (["--n_rollouts=1"], "must be at least 2"),
         (["--tokens_per_micro_batch=20"], "must hold one sequence: at least max_prompt_len"),
-        (["--preset=papers"], "choose one of paper, reference, or leave it empty"),
+        (["--logger=wand"], "choose one of none, wandb, trackio, tensorboard"),
         (["--rollout_gdro=true", "--unseen=hardest"], "has no success rate to give rollouts by"),
         (["--grade_timeout=0"], "between 0.1 and 3600"),
         (["--samples=0"], "samples='0': write a number of at least 1, or all"),
@@ -93,15 +93,10 @@ def test_every_knob_has_a_comment_and_help_prints_it(config_class, capsys):
     assert stop.value.code == 0 and all(comment in printed for comment in comments.values())
 
 
-def test_a_preset_comes_before_files_and_the_command_line(tmp_path):
+def test_later_files_and_knobs_win(tmp_path):
     path = write(tmp_path / "a.py", "history = 9\n")
-    cfg = parse(Config, [path, "--prompt_eta=1.5", "--preset=paper"])
-    assert (cfg.history, cfg.prompt_eta, cfg.prompt_signal, cfg.preset) == (
-        9,
-        1.5,
-        "surrogate",
-        "paper",
-    )
+    cfg = parse(Config, ["--history=3", "config/paper.py", path, "--prompt_eta=1.5"])
+    assert (cfg.history, cfg.prompt_eta, cfg.prompt_signal) == (9, 1.5, "surrogate")
 
 
 @pytest.mark.parametrize(
@@ -142,17 +137,14 @@ def test_limits_of_rollout_gdro_do_not_bind_plain_grpo():
 
 def test_shipped_configs_parse_and_are_short():
     files = glob.glob("config/*.py")
-    assert len(files) == 22
+    assert len(files) == 24
     for file in files:
         parse(EvalConfig if file.startswith("config/eval_") else Config, [file])
         lines = open(file).read().splitlines()
         assert len(lines) <= 25 and lines[0].startswith("#")
-    assert (
-        len(
-            {parse(Config, [file]).out_dir for file in files if not file.startswith("config/eval_")}
-        )
-        == len(files) - 1
-    )
+    # those that set no folder of their own are given beside another
+    runs = set(files) - {"config/eval_paper.py", "config/paper.py", "config/reference.py"}
+    assert len({parse(Config, [file]).out_dir for file in runs}) == len(runs)
 
 
 def test_knobs_of_training_and_evaluation_agree():

@@ -23,14 +23,14 @@ from grading_cases import CASES
 import data
 import plot
 from bench import arms
-from configurator import UsageError, parse
+from configurator import UsageError, parse, read_config
 from data import HUB
 from eval import EvalConfig
 from eval import main as evaluation
 from model import load_policy
 from ranks import Group
 from reward import Grader
-from train import PRESETS, Config, main
+from train import Config, main
 from worlds.problems import ARITH
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -165,13 +165,15 @@ def test_the_readme_is_short_and_counts_lines():
 
 # ---------- tables that commands print ----------
 
-def test_the_table_of_presets_states_the_defaults_and_what_each_sets():
+def test_the_table_of_the_papers_settings_states_the_defaults_and_what_each_file_sets():
+    paper = read_config(Config, "config/paper.py")
+    reference = read_config(Config, "config/reference.py")
     defaults = {field.name: field.default for field in dataclasses.fields(Config)}
     row = r"^\| `(\w+)` \| `([\w.]+)` \| `([\w.]+)` \| `([\w.]+)` \|"
     rows = re.findall(row, PAGES["docs/method.md"], re.M)
-    assert {name for name, *_ in rows} == set(PRESETS["paper"]) == set(PRESETS["reference"])
+    assert {name for name, *_ in rows} == set(paper) == set(reference)
     for name, *values in rows:
-        sets = (defaults[name], PRESETS["paper"][name], PRESETS["reference"][name])
+        sets = (defaults[name], paper[name], reference[name])
         assert values == [str(value) for value in sets]
 
 

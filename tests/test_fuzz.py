@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from configurator import BOOLS, UsageError, parse
 from data import Problem, load_problems, load_set
 from eval import EvalConfig
-from train import PRESETS, Config
+from train import Config
 
 words = ["", "true", "TRUE", "'", "\n", "\ud800", "\0", "=", "--"]
 numbers = ["0", "1e400", "-0.0", "nan", "inf", "１２", "0x10", "1_0", "9" * 5000]
@@ -58,10 +58,9 @@ def test_command_lines(config_class, data):
         return
     # A name may hold "=" itself: then the name ends there.
     wanted = dict(f"{name}={value}".split("=", 1) for name, value in assigned)
-    preset = PRESETS.get(wanted.get("preset"), {}) if config_class is Config else {}
     for field in dataclasses.fields(cfg):
         value = getattr(cfg, field.name)
-        want = preset.get(field.name, field.default)
+        want = field.default
         if field.name in wanted:
             want = as_typed(wanted[field.name], field.type)
         assert type(value) is field.type
