@@ -69,6 +69,8 @@ WORLDS = {  # name -> arguments of train.py
     "arith": [],
     "chains": ["--dataset=chains", "--eval_sets=chains", "--model=worlds/chains"],
     "orders": ["--dataset=orders", "--eval_sets=orders", "--model=worlds/orders"],
+    # of worlds/make_base.py chains_wide: four times the parameters
+    "chains_wide": ["--dataset=chains", "--eval_sets=chains", "--model=worlds/chains_wide"],
     "steps": ["--dataset=steps", "--eval_sets=steps", "--model=worlds/steps", "--template=boxed",
               "--reward=math", "--max_prompt_len=16", "--max_response_len=112",
               "--max_num_seqs=1024"],
@@ -120,6 +122,11 @@ def diff_of(name):
     return os.path.join(ROOT, "ablations", f"{name}.diff")
 
 
+def base_of(world):
+    """The weights of its base policy."""
+    return os.path.join(ROOT, "worlds", world, "model.safetensors")
+
+
 def hash_of(path):
     with open(path, "rb") as file:
         return hashlib.sha256(file.read()).hexdigest()[:16]
@@ -130,7 +137,7 @@ def made_with(arm, world, extra):
     (an arm has none), and the base policy."""
     name, _ = split_name(arm)
     return {"extra": extra, "diff": "" if name in ARMS else hash_of(diff_of(name)),
-            "base": hash_of(os.path.join(ROOT, "worlds", world, "model.safetensors"))}
+            "base": hash_of(base_of(world))}
 
 
 def ablated(name, folder):
@@ -514,6 +521,8 @@ def parse_arguments():
         arms = ["grpo"]
     elif args.quick:
         arms = ["grpo", "both"]
+    if not (args.read or os.path.exists(base_of(args.world))):
+        parser.error(f"there is no {base_of(args.world)}: python worlds/make_base.py {args.world}")
     if args.quick:
         args.dev, args.seeds = True, 2
         extra = ["--steps=3", "--eval_every=3", "--prompts_per_step=16", *extra]

@@ -3,6 +3,7 @@ Makes the base policies of the embedded worlds: tiny Qwen3s, pretrained on demon
 wrong, in some kinds of problems more than in others.
 $ python worlds/make_base.py             # minutes; writes worlds/arith/, prints the success rates
 $ python worlds/make_base.py chains      # or orders
+$ python worlds/make_base.py chains_wide # twice as wide, four times the parameters; not kept here
 """
 import json
 import os
@@ -25,6 +26,7 @@ from worlds.skills import CHAINS, ORDERS
 SEED, BATCH, LR = 1, 256, 2e-3  # of the pretraining
 SAMPLES = 256  # a prompt, to measure the success rates
 FOLDER = os.path.dirname(os.path.abspath(__file__))
+WIDE = "_wide"  # behind the name of a world
 WORLDS = {"arith": ARITH, "chains": CHAINS, "orders": ORDERS}
 
 
@@ -64,7 +66,7 @@ def success_rates(samples, name="arith"):
     """Share of right responses of the saved base policy on the evaluation prompts of each group.
     """
     engine = TorchEngine(os.path.join(FOLDER, name), max_num_seqs=1024)
-    held_out = DATASETS[name]("eval")
+    held_out = DATASETS[name.removesuffix(WIDE)]("eval")
     prompts = [engine.tokenizer(p.prompt)["input_ids"] for p in held_out]
     seeds = [[seed_of("base", p.uid, j) for j in range(samples)] for p in held_out]
     right = {problem.group: [] for problem in held_out}
@@ -74,18 +76,19 @@ def success_rates(samples, name="arith"):
     return {group: float(np.mean(outcomes)) for group, outcomes in right.items()}
 
 
-def pretrain(world, held_out, out):
+def pretrain(world, held_out, out, wider=1):
     """A tiny Qwen3 that learned the demonstrations of `world`, none of which has a prompt of
-    `held_out`; it and its tokenizer as files in the folder `out`."""
+    `held_out`; it and its tokenizer as files in the folder `out`. It is `wider` times as wide."""
     torch.set_num_threads(1)  # the same weights on every machine of a kind
     torch.manual_seed(SEED)
     rng = np.random.default_rng(SEED)
     tokenizer = make_tokenizer(world=world)
     config = Qwen3Config(
-        vocab_size=len(tokenizer), hidden_size=64, intermediate_size=192, num_hidden_layers=3,
-        num_attention_heads=4, num_key_value_heads=2, head_dim=32, max_position_embeddings=64,
-        tie_word_embeddings=True, eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id, bos_token_id=None)
+        vocab_size=len(tokenizer), hidden_size=64 * wider, intermediate_size=192 * wider,
+        num_hidden_layers=3, num_attention_heads=4 * wider, num_key_value_heads=2 * wider,
+        head_dim=32, max_position_embeddings=64, tie_word_embeddings=True,
+        eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id,
+        bos_token_id=None)
     model = Qwen3ForCausalLM(config)
     print(f"{sum(p.numel() for p in model.parameters()):,} parameters")
     optimizer = torch.optim.AdamW(model.parameters(), lr=LR, weight_decay=0.0)
@@ -115,8 +118,9 @@ def pretrain(world, held_out, out):
 def main():
     name = sys.argv[1] if len(sys.argv) > 1 else "arith"
     out = os.path.join(FOLDER, name)
-    held_out = {p.prompt for split in ("train", "eval") for p in DATASETS[name](split)}
-    pretrain(WORLDS[name], held_out, out)
+    world = name.removesuffix(WIDE)
+    held_out = {p.prompt for split in ("train", "eval") for p in DATASETS[world](split)}
+    pretrain(WORLDS[world], held_out, out, wider=2 if name.endswith(WIDE) else 1)
     rates = success_rates(SAMPLES, name)
     print(f"success rates, {SAMPLES} samples a prompt:", rates)
     with open(os.path.join(out, "success_rates.json"), "w") as file:
