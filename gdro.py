@@ -80,22 +80,18 @@ def prompt_signals(n_correct, n_rollouts, success_rate, surrogate, score):
 
 @dataclass
 class Prompt:
-    """What is remembered of one prompt: its last visits, their sums, and its bin."""
+    """What is remembered of one prompt: its last visits and its bin."""
     visits: deque  # (right rollouts, rollouts) of each visit, the newest last
     bin: int = -1
-    right: int = 0  # right rollouts of all visits
-    rollouts: int = 0  # rollouts of all visits
 
-    def record(self, right, rollouts):
-        # The sums follow each visit instead of being added up when asked for. Most of a large
-        # step's time would otherwise go into fetching old visits from all over the memory.
-        if len(self.visits) == self.visits.maxlen:
-            oldest_right, oldest_rollouts = self.visits[0]  # `append` drops it from a full deque
-            self.right -= oldest_right
-            self.rollouts -= oldest_rollouts
-        self.visits.append((right, rollouts))
-        self.right += right
-        self.rollouts += rollouts
+    def totals(self):
+        """(right rollouts, rollouts) of all visits that count."""
+        right = 0
+        rollouts = 0
+        for of_visit, n in self.visits:
+            right += of_visit
+            rollouts += n
+        return right, rollouts
 
 
 @dataclass
@@ -139,17 +135,17 @@ class DifficultyClassifier:
     def posterior(self, uids):
         """(a, b) of each prompt's Beta posterior: right and wrong rollouts of the visits that
         count, and the prior's -> [P], [P]."""
-        prompts = [self.prompts.get(uid, self.stranger) for uid in uids]
-        right = np.array([prompt.right for prompt in prompts])
-        rollouts = np.array([prompt.rollouts for prompt in prompts])
+        totals = [self.prompts.get(uid, self.stranger).totals() for uid in uids]
+        right, rollouts = np.array(totals).reshape(-1, 2).T
         return right + self.prior, rollouts - right + self.prior
 
     def pass_at_k(self, prompt):
         if self.difficulty == "any":
             solved = sum(right > 0 for right, _ in prompt.visits)
             return solved / len(prompt.visits) if prompt.visits else math.nan
-        a = prompt.right + self.prior
-        b = prompt.rollouts - prompt.right + self.prior
+        right, rollouts = prompt.totals()
+        a = right + self.prior
+        b = rollouts - right + self.prior
         # E[(1-p)^k] of Beta(a, b) is the chance that k more rollouts are all wrong. Rollout i + 1
         # is wrong with chance (b + i) / (a + b + i), because the i wrong ones before it count in b.
         total = a + b
@@ -168,7 +164,7 @@ class DifficultyClassifier:
                 self.prompts[uid] = Prompt(deque(maxlen=self.history))
             if right != int(right) or n != int(n):
                 raise ValueError(f"{uid!r}: {right} right of {n}: counts must be whole numbers")
-            self.prompts[uid].record(int(right), int(n))
+            self.prompts[uid].visits.append((int(right), int(n)))
         # A step that runs on into the next epoch may hold a prompt twice. Its bin must follow the
         # estimate from both visits, so bins move only after all visits are recorded.
         for uid in uids:
@@ -194,12 +190,9 @@ class DifficultyClassifier:
 
     def load_state_dict(self, state):
         check_bins(state["n_bins"], self.n_bins)
-        self.prompts = {}
-        for uid, saved in state["prompts"].items():
-            self.prompts[uid] = Prompt(deque(maxlen=self.history), saved["bin"])
-            # Recorded one by one, because a shorter history must keep only the newest of them.
-            for right, n in saved["visits"]:
-                self.prompts[uid].record(right, n)
+        # `deque` keeps the newest visits where the history is shorter than the saved one
+        self.prompts = {uid: Prompt(deque(map(tuple, saved["visits"]), self.history), saved["bin"])
+                        for uid, saved in state["prompts"].items()}
 
 
 @dataclass
