@@ -68,7 +68,7 @@ ARMS = {  # names as in bench/arms.py; hora: arXiv 2605.07114
     "grpo_memory": Arm(memory=True),
     "rollout_gdro": Arm("bins", even_gain, memory=True),
     "prompt_gdro": Arm(weighted=True, memory=True),
-    "both": Arm("bins", even_gain, weighted=True, memory=True),
+    "both_token": Arm("bins", even_gain, weighted=True, memory=True),
     "hora": Arm("posterior"),
     "knapsack": Arm("own", Knapsack().gain),
     "maxrl": Arm(maxrl=True),

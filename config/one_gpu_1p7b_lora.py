@@ -15,5 +15,6 @@ lr = 1e-5
 kv_cache_gib = 10.0
 tokens_per_micro_batch = 8192
 activation_checkpointing = True
+loss_agg = "prompt"
 prompt_gdro = True
 rollout_gdro = True

@@ -15,5 +15,6 @@ kv_cache_gib = 8.0
 tokens_per_micro_batch = 8192
 activation_checkpointing = True
 group_memory = 32
+loss_agg = "prompt"
 prompt_gdro = True
 rollout_gdro = True

@@ -20,5 +20,6 @@ n_max = 12
 kv_cache_gib = 64.0
 tokens_per_micro_batch = 16384
 activation_checkpointing = True
+loss_agg = "prompt"
 prompt_gdro = True
 rollout_gdro = True
