@@ -24,14 +24,14 @@ CURVES = {  # key in a result's curves -> title and axis of its panel
 }
 
 PUBLIC = {"grpo": "GRPO", "prompt_gdro": "Prompt-GDRO", "rollout_gdro": "Rollout-GDRO",
-          "grpo_memory": "GRPO, memory", "maxrl": "MaxRL", "hora": "HORA",
+          "grpo_memory": "GRPO with memory", "maxrl": "MaxRL", "hora": "HORA",
           "knapsack": "Knapsack RL", "curverl": "CurveRL"}
 
 
 def public(arm):
     """An arm's name for readers, without the settings it was tuned to."""
     name, knobs = split_name(arm)
-    return PUBLIC.get(name, name) + ", memory" * (MEMORY in knobs)
+    return PUBLIC.get(name, name) + " with memory" * (MEMORY in knobs)
 
 
 def arm_curves(plt, report, arms):

@@ -88,7 +88,8 @@ def test_commands_name_real_scripts_configs_and_knobs(page, command):
     if script == "bench/arms.py":
         pairs = [argument[2:].partition("=") for argument in arguments]
         options = {key: value for key, _, value in pairs}
-        assert set(options.get("arms", "grpo").split(",")) <= set(arms.ARMS)
+        named = options.get("arms", "grpo").split(",")
+        assert {arms.split_name(arm)[0] for arm in named} <= set(arms.ARMS)
         assert options.get("world", "arith") in arms.WORLDS
         own = {"arms", "ablations", "world", "seeds", "json", "read", "against", "dev", "quick",
                "tune", "tuned"}
@@ -238,10 +239,19 @@ def test_the_report_is_the_kept_one(world):
     assert f"--read=bench/results/{world}.json`:\n\n{table}" in PAGES["docs/results.md"]
     first = table.split("\n\n")[0].splitlines()[2:]
     assert all("| 10 " in line for line in first)
-    more = [f"--read=bench/results/{world}.json", "--against=grpo_memory",
-            "--arms=grpo_memory,rollout_gdro,prompt_gdro,both"]
-    command = shlex.join(["python", "bench/arms.py", *more])
-    assert f"`{command}`:\n\n{printed('bench/arms.py', *more)}" in PAGES["docs/results.md"]
+    for against in ("grpo_memory", "maxrl:group_memory=32"):
+        more = [f"--read=bench/results/{world}.json", f"--against={against}",
+                "--arms=grpo_memory,rollout_gdro,prompt_gdro,both",
+                "--ablations=maxrl:group_memory=32"]
+        command = shlex.join(["python", "bench/arms.py", *more])
+        assert f"`{command}`:\n\n{printed('bench/arms.py', *more)}" in PAGES["docs/results.md"]
+
+
+def test_the_wider_policy_has_the_settings_of_the_small_one():
+    command = "bench/arms.py --read=bench/results/chains_wide.json"
+    assert f"`python {command}`:\n\n{printed(*command.split())}" in PAGES["docs/results.md"]
+    wide, small = results_of("chains_wide"), results_of("chains")
+    assert set(wide) < set(small) and {len(by_seed) for by_seed in wide.values()} == {4}
 
 
 @pytest.mark.parametrize("world", REPORTED)
@@ -254,7 +264,7 @@ def test_every_arm_of_the_report_was_tuned_alike_and_runs_at_its_best(world):
     seeds = {seed for by_seed in report.values() for seed in by_seed}
     for name in best:
         tried = {arm: runs for arm, runs in tuning["results"].items()
-                 if arms.split_name(arm)[0] == name}
+                 if arms.untuned(arm) == name}
         assert set(tried) == set(arms.variants(name))
         on_three = sorted(len(runs) for runs in tried.values())[-arms.FINALISTS:]
         assert on_three == [3] * arms.FINALISTS
@@ -288,17 +298,21 @@ def test_every_gain_with_an_interval_is_in_a_table_of_the_report():
 
 def test_the_results_in_the_readme_are_the_kept_ones():
     names = {"GRPO": "grpo", "GRPO with memory": "grpo_memory", "Prompt-GDRO": "prompt_gdro",
-             "Rollout-GDRO": "rollout_gdro", "both": "both", "MaxRL": "maxrl"}
-    of = {arms.split_name(variant)[0]: runs for variant, runs in results_of("chains").items()}
-    for name, arm in names.items():
-        means = [np.mean([run[metric] for run in of[arm].values()])
-                 for metric in ("mean@8", "pass@8", "tail")]
-        row = f"| {name} | " + " / ".join(f"{value:.3f}".removeprefix("0") for value in means)
-        if arm == "grpo":
-            row += " | | |"
-        else:
-            gain = "{:+.1f} [{:+.1f}, {:+.1f}]".format(*arms.gain(of, arm, "grpo", "mean@8"))
-            row += f" | {gain} | {arms.share_needed(of, arm, 'grpo')} |"
+             "Rollout-GDRO": "rollout_gdro", "both": "both",
+             "MaxRL with memory": "maxrl:group_memory=32"}
+    chains, orders = [{arms.untuned(variant): runs for variant, runs in results_of(world).items()}
+                      for world in REPORTED]
+
+    def means(runs):
+        values = [np.mean([run[metric] for run in runs.values()])
+                  for metric in ("mean@8", "pass@8", "tail")]
+        return " / ".join(f"{value:.3f}".removeprefix("0") for value in values)
+
+    for i, (name, arm) in enumerate(names.items()):
+        gains = ["{:+.1f} [{:+.1f}, {:+.1f}]".format(*arms.gain(chains, arm, against, "mean@8"))
+                 for against in ("grpo", "grpo_memory")[:i]]  # the first two rows are those
+        cells = [name, means(chains[arm]), *gains, *[""] * (2 - len(gains)), means(orders[arm])]
+        row = "| " + " | ".join(cells).replace("  ", " ") + " |"
         assert row in PAGES["README.md"], row
 
 
@@ -356,7 +370,7 @@ def test_facts_about_the_embedded_world():
     policy = load_policy("worlds/arith", Group(Config()))[0]
     size = f"{sum(p.numel() for p in policy.parameters()):,} parameters"
     world = words("docs/data_and_grading.md")
-    assert size in world and f"policies of {size.split()[0]} to" in words("README.md")
+    assert size in world and "policies of 0.2 to 0.4 million parameters" in words("README.md")
     rates = json.loads(read("worlds/arith/success_rates.json"))["success_rates"]
     assert f"from {rates['A']:.2f} (A) down to {rates['H']:.3f} (H)" in world
     first, last = (ARITH.families[i].share for i in (0, -1))
