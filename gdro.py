@@ -239,6 +239,7 @@ class PromptGDRO:
     def __post_init__(self):
         self.score = np.full(self.n_bins, np.nan)  # S(b); NaN until the bin is first visited
 
+    # q is an adversary's mixed strategy: the more it gains in a bin, the likelier it plays it.
     def exponent(self):
         """eta * clip(S, -C, C) -> [B]; a bin without a score counts like the mean of the others."""
         scored = np.isfinite(self.score)
@@ -279,6 +280,7 @@ class PromptGDRO:
         bins = np.asarray(bins)
         mean = bin_means(signal, bins, self.n_bins)
         if self.per_share:
+            # as in importance sampling: a bin that is drawn half as often counts double when it is
             share = np.bincount(bins[bins >= 0], minlength=self.n_bins) / len(bins)
             mean = mean / np.maximum(share, self.share_floor)
         # A bin's first mean becomes its score: an average with an invented start would take a rare
@@ -321,6 +323,7 @@ class RolloutGDRO:
                              f"n_max={self.n_max}: change one of the three")
         one_of("rule", self.rule, RULES)
         one_of("utility", self.utility, UTILITIES)
+        # arm k of a bin's bandit: everybody in it gets n_min + k rollouts
         self.arms = np.arange(self.n_min, self.n_max + 1)
         self.loss = np.zeros((self.n_bins, len(self.arms)))  # average per arm; 0 until pulled
         self.price = 0.0  # mu
@@ -330,6 +333,7 @@ class RolloutGDRO:
         `bins` and `success_rate` are [P]. Prompts without a bin get n_mean each; the others share
         what is left, n_mean times their number."""
         bins = np.asarray(bins)
+        # those without a bin take exactly their share, so that what is left is the others' budget
         counts = np.full(len(bins), self.n_mean)
         seen = bins >= 0
         if seen.any() and self.rule == "exp3p":

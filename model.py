@@ -65,6 +65,7 @@ class Policy(torch.nn.Module):
         """(Hugging Face name, full tensor) of a state dict of this policy; what adapters learned is
         in the weights beside them."""
         for name, tensor in tensors.items():
+            # an engine or a file gets W + scale B A as one weight, and never hears of adapters
             if name in self.adapters:
                 layer = name.removesuffix("weight")
                 a, b = unsharded(tensors[layer + "lora_A"]), unsharded(tensors[layer + "lora_B"])
@@ -107,7 +108,10 @@ class TokenLogprobs(torch.autograd.Function):
     @staticmethod
     def forward(ctx, hidden, weight, bias, targets, temperature, block, float32_head=False):
         # logits of 16,384 tokens over 151,936 entries would take 9.3 GiB in float32
-        # a softmax in one pass over the blocks, relative to the highest logit so far
+        # Three sums over the vocabulary are enough. With Z = sum of exp(logit), a log-probability
+        # is logit(target) - log Z, and the entropy is log Z - E[logit].
+        # They are made in one pass over the blocks, relative to the highest logit so far: exp of a
+        # logit alone would overflow.
         top = hidden.new_full((len(hidden),), -torch.inf, dtype=torch.float32)
         total = torch.zeros_like(top)     # sum of exp(logit - top)
         expected = torch.zeros_like(top)  # sum of exp(logit - top) * logit
@@ -322,6 +326,7 @@ def load_policy(path, group, temperature=1.0, trainable=True, checkpointing=Fals
     # memory for the shards only, filled by the broadcast below
     policy.to_empty(device=group.device)
     empty.tie_weights()  # to_empty made two tensors of a tied one
+    # the master sends whole weights, and each rank keeps its shard of them
     weights = {}
     buffers = {}  # rotary frequencies, which are in no state dict
     if group.master:

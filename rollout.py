@@ -80,7 +80,8 @@ class Engine:
 def seed_of(*what):
     """A seed in [0, 2^63) that depends on all of `what`, and on nothing else (not on the process,
     as Python's hash would)."""
-    # with a separator, or 1, 23 and 12, 3 would have the same seed
+    # with a separator, or 1, 23 and 12, 3 would have the same seed; half of the 64 bits' range,
+    # since vLLM takes signed ones
     text = "\0".join(map(str, what)).encode()
     return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "big") >> 1
 
@@ -91,6 +92,7 @@ def generate_share(engine, prompts, seeds, sampling, group, progress="generate")
     by at most one rollout, and at most one prompt a border is split."""
     # rollouts are dealt and not prompts, since some prompts have many more rollouts than others
     order = [(i, j) for i, of_prompt in enumerate(seeds) for j in range(len(of_prompt))]
+    # whole numbers that meet without a gap: 7 rollouts over 2 ranks are the first 3 and the last 4
     begin = len(order) * group.rank // group.world
     end = len(order) * (group.rank + 1) // group.world
     share = [[] for _ in seeds]
@@ -99,6 +101,7 @@ def generate_share(engine, prompts, seeds, sampling, group, progress="generate")
         share[i].append(seeds[i][j])
         first.setdefault(i, j)
     rollouts = engine.generate(prompts, share, sampling, progress if group.master else None)
+    # the engine counted from 0 in what it was given; a group may have begun on the rank before
     for r in rollouts:
         r.sample += first[r.prompt_id]
     return rollouts
@@ -184,6 +187,7 @@ class VLLMEngine(Engine):
             top_k=sampling.top_k, min_p=0.0, max_tokens=sampling.max_tokens,
             stop_token_ids=self.stop_ids, logprobs=0, flat_logprobs=True, detokenize=False)
             for i, j in requests]
+        # all in one call: vLLM fills a place that gets free at once, however lengths differ
         # token ids and not texts: the prompt is tokenized once, by the trainer's tokenizer
         texts = [{"prompt_token_ids": prompts[i]} for i, _ in requests]
         # one rank shows a bar for all

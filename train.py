@@ -208,7 +208,8 @@ def sample_step(number, training, classifier, cfg):
 def prompts_of_step(seed, step, per_step, total):
     """Indices of the step's prompts: a fresh permutation of all `total` every epoch, read on across
     its end -> int array [P]."""
-    # a function of the step alone: a resumed run needs no state of a sampler
+    # a function of the step alone: a resumed run needs no state of a sampler, and all ranks agree
+    # without a word
     position = step * per_step + np.arange(per_step)
     orders = {epoch: np.random.default_rng([seed, int(epoch)]).permutation(total)
               for epoch in set(position // total)}
@@ -335,7 +336,7 @@ def metrics_of_step(step, stats, shadow_price, n_bins):
     score = step.prompt_means(step.scores)
     solved = step.solved / step.counts
     dead = step.prompt_means(step.advantages != 0) == 0  # groups of equal scores teach nothing
-    # a prompt never visited is in no bin
+    # a prompt never visited is in no bin: these means leave it out, and `unseen` counts it
     seen = step.bins[step.bins >= 0]
     # the loss hovers around 0 whatever is learned, since advantages about sum to 0 in their groups:
     # score/prompt_mean shows progress, and evaluation compares runs
@@ -353,6 +354,7 @@ def metrics_of_step(step, stats, shadow_price, n_bins):
         "truncated": np.mean([not r.finished for r in step.rollouts]),
         "bins/share": np.bincount(seen, minlength=n_bins) / len(step.problems),
     }
+    # where rewards are lost: no answer found, an answer not in time, or a wrong one
     for verdict in VERDICTS:
         metrics[f"verdict/{verdict}"] = np.mean([r.verdict == verdict for r in step.rollouts])
     per_prompt = {"weight": step.weights, "rollouts": step.counts, "score": score,
@@ -369,6 +371,7 @@ def train(cfg, stop, group, tracker):
     """Run the whole experiment -> the run folder's evaluation records, and which was the best.
     UsageError: the config or an input is wrong and says how."""
     # three copies of the model: the one that learns, the frozen one of the KL term, the engine's
+    # (LoRA's frozen one is the first without its adapters)
     group.on_master(print_memory, cfg, group)
     policy, tokenizer = load_learner(cfg, group)
     training, eval_sets, graders = load_data(cfg, tokenizer, group)
