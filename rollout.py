@@ -80,8 +80,8 @@ class Engine:
 def seed_of(*what):
     """A seed in [0, 2^63) that depends on all of `what`, and on nothing else (not on the process,
     as Python's hash would)."""
-    # with a separator, or 1, 23 and 12, 3 would have the same seed; half of the 64 bits' range,
-    # since vLLM takes signed ones
+    # with a separator, or 1, 23 and 12, 3 would have the same seed; 63 bits, which a signed integer
+    # holds wherever the seed goes
     text = "\0".join(map(str, what)).encode()
     return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "big") >> 1
 
