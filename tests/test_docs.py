@@ -297,9 +297,9 @@ def test_every_gain_with_an_interval_is_in_a_table_of_the_report():
 
 
 def test_the_results_in_the_readme_are_the_kept_ones():
-    names = {"GRPO": "grpo", "GRPO with memory": "grpo_memory", "Prompt-GDRO": "prompt_gdro",
-             "Rollout-GDRO": "rollout_gdro", "both": "both",
-             "MaxRL with memory": "maxrl:group_memory=32"}
+    names = {"GRPO": "grpo", "memory": "grpo_memory", "memory, Prompt-GDRO": "prompt_gdro",
+             "memory, Rollout-GDRO": "rollout_gdro", "memory, both": "both",
+             "memory, MaxRL": "maxrl:group_memory=32"}
     chains, orders = [{arms.untuned(variant): runs for variant, runs in results_of(world).items()}
                       for world in REPORTED]
 
