@@ -101,6 +101,7 @@ def test_there_are_twelve_and_they_state_the_papers_settings():
                 path.replace(arm, "grpo"),
                 f"--prompt_gdro={cfg.prompt_gdro}",
                 f"--rollout_gdro={cfg.rollout_gdro}",
+                f"--loss_agg={'prompt' if arm == 'gdro' else 'token'}",
                 f"--out_dir={cfg.out_dir}",
             ],
         )
@@ -163,8 +164,10 @@ def test_there_are_five_for_one_gpu_and_they_differ_in_the_arm_alone():
     for name, (prompt, rollout) in arms.items():
         cfg = parse(Config, [f"{ROOT}/config/one_gpu_{name}.py"])
         memory = 32 if prompt or rollout else 0
-        assert cfg == dataclasses.replace(plain, prompt_gdro=prompt, rollout_gdro=rollout,
-                                          group_memory=memory, out_dir=f"out/one_gpu_{name}")
+        mean = "prompt" if prompt and rollout else "token"
+        assert cfg == dataclasses.replace(
+            plain, prompt_gdro=prompt, rollout_gdro=rollout, group_memory=memory, loss_agg=mean,
+            out_dir=f"out/one_gpu_{name}")
     lora = parse(Config, [f"{ROOT}/config/one_gpu_1p7b_lora.py"])
     assert lora.lora_rank == 32 and lora.dataset == "dapo" and plain.lora_rank == 0
     rows = {"gsm8k": 7473, "dapo": 14116}

@@ -113,6 +113,7 @@ def test_both_adversaries_off_is_plain_grpo_to_the_last_digit(tmp_path):
         "config/arith_gdro.py",
         "--prompt_gdro=false",
         "--rollout_gdro=false",
+        "--loss_agg=token",
         steps=8,
     )
     assert metrics_of(tmp_path / "plain") == metrics_of(tmp_path / "off")
@@ -128,6 +129,7 @@ def test_adversaries_without_strength_are_plain_grpo_to_the_last_digit(tmp_path)
         "--prompt_eta=0",
         "--gamma=0",
         "--group_memory=0",
+        "--loss_agg=token",
         "--n_min=4",
         "--n_max=4",
         steps=8,
@@ -137,7 +139,7 @@ def test_adversaries_without_strength_are_plain_grpo_to_the_last_digit(tmp_path)
     )  # every prompt is new in the first epoch ...
     same = ["--n_rollouts=2", "--n_min=2", "--n_max=2", "--prompts_per_step=256"]
     plain = run(tmp_path / "plain2", "config/arith_grpo.py", *same, steps=5)
-    off = ["--prompt_eta=0", "--gamma=0", "--group_memory=0"]
+    off = ["--prompt_eta=0", "--gamma=0", "--group_memory=0", "--loss_agg=token"]
     weak = run(tmp_path / "weak2", "config/arith_gdro.py", *off, *same, steps=5)
     assert plain == weak and plain[-1]["unseen"] == 0  # ... and none in the second
 
