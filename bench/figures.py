@@ -24,8 +24,8 @@ CURVES = {  # key in a result's curves -> title and axis of its panel
 }
 
 PUBLIC = {"grpo": "GRPO", "prompt_gdro": "Prompt-GDRO", "rollout_gdro": "Rollout-GDRO",
-          "grpo_memory": "GRPO with memory", "maxrl": "MaxRL", "hora": "HORA",
-          "knapsack": "Knapsack RL", "curverl": "CurveRL"}
+          "grpo_memory": "GRPO with memory", "both_token": "both, token mean", "maxrl": "MaxRL",
+          "hora": "HORA", "knapsack": "Knapsack RL", "curverl": "CurveRL"}
 
 
 def public(arm):
