@@ -241,7 +241,7 @@ def test_the_report_is_the_kept_one(world):
     assert all("| 10 " in line for line in first)
     for against in ("grpo_memory", "maxrl:group_memory=32"):
         more = [f"--read=bench/results/{world}.json", f"--against={against}",
-                "--arms=grpo_memory,rollout_gdro,prompt_gdro,both",
+                "--arms=grpo_memory,rollout_gdro,prompt_gdro,both,both_token",
                 "--ablations=maxrl:group_memory=32"]
         command = shlex.join(["python", "bench/arms.py", *more])
         assert f"`{command}`:\n\n{printed('bench/arms.py', *more)}" in PAGES["docs/results.md"]
