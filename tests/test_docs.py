@@ -247,11 +247,13 @@ def test_the_report_is_the_kept_one(world):
         assert f"`{command}`:\n\n{printed('bench/arms.py', *more)}" in PAGES["docs/results.md"]
 
 
-def test_the_wider_policy_has_the_settings_of_the_small_one():
+def test_the_wider_policy_has_the_settings_of_the_small_one_and_grpos_rate():
     command = "bench/arms.py --read=bench/results/chains_wide.json"
     assert f"`python {command}`:\n\n{printed(*command.split())}" in PAGES["docs/results.md"]
     wide, small = results_of("chains_wide"), results_of("chains")
-    assert set(wide) < set(small) and {len(by_seed) for by_seed in wide.values()} == {4}
+    at_once = {arm for arm in wide if ":lr=2e-4:updates_per_step=2" in arm}
+    assert set(wide) - at_once < set(small) and len(at_once) == 5 == len(wide) - len(at_once) + 1
+    assert {len(by_seed) for by_seed in wide.values()} == {4}
 
 
 @pytest.mark.parametrize("world", REPORTED)
