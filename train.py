@@ -370,7 +370,7 @@ def metrics_of_step(step, stats, shadow_price, n_bins):
 def train(cfg, stop, group, tracker):
     """Run the whole experiment -> the run folder's evaluation records, and which was the best.
     UsageError: the config or an input is wrong and says how."""
-    # three copies of the model: what learns, the frozen one of the KL term (LoRA: none), the engine's
+    # three copies of the model: what learns, the frozen one of the KL term, the engine's
     group.on_master(print_memory, cfg, group)
     policy, tokenizer = load_learner(cfg, group)
     training, eval_sets, graders = load_data(cfg, tokenizer, group)
