@@ -541,8 +541,8 @@ def parse_arguments():
         arms = [variant for arm in arms for variant in variants(arm)]
     if args.tuned:
         with open(args.tuned) as file:
-            args.best = chosen(json.load(file)["results"])
-        arms = [args.best[arm] for arm in (arms if args.arms or ablations else args.best)]
+            best = chosen(json.load(file)["results"])
+        arms = [best[arm] for arm in (arms if args.arms or ablations else best)]
     if args.read and args.json:
         parser.error("--read runs nothing: leave out --json")
     return args, arms, extra
@@ -570,8 +570,6 @@ def main():
         run = tune if args.tune else run_all
         results, versions = run(args, arms, seeds, prompts, extra)
         of_best = bool(args.tuned)
-        if of_best:  # the file of an earlier call may have what was best then
-            results = {arm: of for arm, of in results.items() if arm in args.best.values()}
         if args.json:
             about = {"world": args.world, "prompts": prompts, "extra": extra, "tuned": of_best,
                      "versions": versions}

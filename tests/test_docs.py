@@ -18,7 +18,9 @@ from collections import Counter
 
 import numpy as np
 import pytest
+import torch
 from grading_cases import CASES
+from transformers import Qwen3ForCausalLM
 
 import data
 import plot
@@ -27,8 +29,7 @@ from configurator import UsageError, parse, read_config
 from data import HUB
 from eval import EvalConfig
 from eval import main as evaluation
-from model import load_policy
-from ranks import Group
+from model import size_of
 from reward import Grader
 from train import Config, main
 from worlds.problems import ARITH
@@ -369,10 +370,18 @@ def test_the_table_of_data_sets_names_them_all():
 
 
 def test_facts_about_the_embedded_world():
-    policy = load_policy("worlds/arith", Group(Config()))[0]
-    size = f"{sum(p.numel() for p in policy.parameters()):,} parameters"
+    smallest = size_of("worlds/arith")[0]
+    size = f"{smallest:,} parameters"
     world = words("docs/data_and_grading.md")
-    assert size in world and "policies of 0.2 to 0.8 million parameters" in words("README.md")
+    assert size in world
+    shape = size_of("worlds/chains")[1]
+    for name in ("hidden_size", "intermediate_size", "num_attention_heads", "num_key_value_heads"):
+        setattr(shape, name, 2 * getattr(shape, name))  # as worlds/make_base.py chains_wide
+    with torch.device("meta"):
+        largest = sum(p.numel() for p in Qwen3ForCausalLM(shape).parameters())
+    assert f"with one of {largest:,} too" in words("docs/results.md")
+    sizes = f"policies of {smallest / 1e6:.1f} to {largest / 1e6:.1f} million parameters"
+    assert sizes in words("README.md")
     rates = json.loads(read("worlds/arith/success_rates.json"))["success_rates"]
     assert f"from {rates['A']:.2f} (A) down to {rates['H']:.3f} (H)" in world
     first, last = (ARITH.families[i].share for i in (0, -1))
