@@ -13,7 +13,7 @@ from torch.distributed.checkpoint import CheckpointException
 from torch.distributed.checkpoint.state_dict import get_state_dict, set_state_dict
 
 from configurator import UsageError
-from model import plain_name
+from pretrained import plain_name
 from runlog import SECRET, RunLog, read_json, replace_file, versions, without_secrets
 
 # PyTorch says so at each checkpoint of a single process

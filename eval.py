@@ -18,14 +18,15 @@ import numpy as np
 
 from checkpoint import load_weights
 from configurator import UsageError, check_knobs, configure, knob, refuse
-from data import Gated, fingerprint, load_set, reasons, split_name
+from data import Gated, fingerprint, load_set, reasons
+from engines.torch_engine import TorchEngine
+from engines.vllm_engine import VLLMEngine
 from grader.answers import string_match
-from model import load_policy, load_tokenizer
+from pretrained import load_policy, load_tokenizer
 from ranks import Group
 from reward import Grader, close_graders, grade, source_fingerprint
-from rollout import Sampling, VLLMEngine, generate_share, seed_of
+from rollout import Sampling, generate_share, seed_of
 from runlog import without_secrets
-from torch_engine import TorchEngine
 
 AT_ONCE = 8192  # samples between two records of an evaluation that can be resumed
 
@@ -392,44 +393,6 @@ def gain_rows(results, keys):
     return lines
 
 
-PAPER = {"MATH500": ("math500",), "AIME": ("aime24", "aime25"), "AMC": ("amc23",),
-         "Minerva": ("minerva",), "Olympiad": ("olympiad",), "GPQA": ("gpqa",)}
-
-
-def paper_table(runs, scorer=""):
-    """Lines of Table 1 of the paper from runs (heading -> results of `evaluate`): mean@n in percent
-    for each benchmark, AIME as the mean of its two years, then pass@k pooled over all questions of
-    the sets that every run has (at least one), with the gain over the first run. `scorer`: "" or
-    "string"."""
-    named = {heading: {split_name(name)[0]: r for name, r in results.items()}
-             for heading, results in runs.items()}
-    shared = [name for names in PAPER.values() for name in names
-              if all(name in results for results in named.values())]
-    any_result = next(iter(named.values()))[shared[0]]
-    passed = next(key for key in any_result if key.startswith("pass@"))
-    k = int(passed.removeprefix("pass@"))
-    prefix = f"{scorer}/" if scorer else ""
-    right = f"{scorer}_right" if scorer else "right"
-    lines = [f"{'':<24}" + "".join(f"{column:>10}" for column in PAPER) + f"{passed:>20}"]
-    base = None
-    for heading, results in named.items():
-        cells = []
-        for names in PAPER.values():
-            means = [r[f"{prefix}mean@{r['sampling']['n']}"]
-                     for name in names if (r := results.get(name))]
-            cells.append(f"{100 * np.mean(means):.2f}" if len(means) == len(names) else "-")
-        solved = [pass_at_k(results[name][right], results[name]["sampling"]["n"], k)
-                  for name in shared]
-        pooled = np.mean(np.concatenate(solved))
-        last = f"{100 * pooled:.2f}"
-        if base is not None:
-            last += f" ({relative(pooled, base).replace(' %', '%')})"
-        base = pooled if base is None else base
-        cells = "".join(f"{cell:>10}" for cell in cells)
-        lines.append(f"{heading[:23]:<24}{cells}{last:>20}")
-    return lines
-
-
 def heading_of(model):
     """A short name of a model: out/run/hf and out/run/best are run, out/run/ckpt/step_000100 is
     run 100."""
@@ -443,7 +406,7 @@ def heading_of(model):
 
 
 def print_runs(runs):
-    """Every set's table with the runs side by side, then the paper's table, once a scorer."""
+    """Every set's table with the runs side by side."""
     for name in dict.fromkeys(name for results in runs.values() for name in results):
         columns = {heading: results[name] for heading, results in runs.items() if name in results}
         r = next(iter(columns.values()))
@@ -452,27 +415,14 @@ def print_runs(runs):
         print(f"\n{name}: {r['questions']} questions x {s['n']} samples at temperature "
               f"{s['temperature']:g}, top-p {s['top_p']:g}, top-k {s['top_k']}{left_out}")
         print("\n".join(table(columns, gains=len(columns) > 1)))
-    of_paper = {name for names in PAPER.values() for name in names}
-    sets_of_runs = [{split_name(name)[0] for name in results} for results in runs.values()]
-    shared = of_paper.intersection(*sets_of_runs)
-    of_shared = [r for results in runs.values() for name, r in results.items()
-                 if split_name(name)[0] in shared]
-    if not shared:
-        return
-    scorers = {"": "the reward"}
-    if all("string_right" in r for r in of_shared):  # all were graded by math
-        scorers["string"] = "normalised string match"
-    for scorer, title in scorers.items():
-        print(f"\nTable 1 of the paper, graded by {title}; percent, pass@k pooled over all "
-              "questions")
-        print("\n".join(paper_table(runs, scorer)))
 
 
-def compare(paths):
-    """Print the saved results side by side -> heading -> results."""
+def read_results(paths):
+    """Results that were saved with --output -> heading -> results. UsageError where one cannot be
+    read, or where two evaluated a set in different ways."""
     runs = {}
     first_seen = {}  # set -> the first file that has it, and its settings there
-    for path in filter(None, map(str.strip, paths.split(","))):
+    for path in paths:
         try:
             with open(path) as file:
                 saved = json.load(file)
@@ -492,7 +442,6 @@ def compare(paths):
                 raise UsageError(f"compare: {name} was evaluated differently in {other_path} and "
                                  f"{path} ({', '.join(differ)} differ); evaluate both with the "
                                  "same settings")
-    print_runs(runs)
     return runs
 
 
@@ -566,7 +515,9 @@ def main(argv=None):
     cfg = configure(EvalConfig, sys.argv[1:] if argv is None else argv, __doc__)
     try:
         if cfg.compare:
-            return compare(cfg.compare)
+            runs = read_results(filter(None, map(str.strip, cfg.compare.split(","))))
+            print_runs(runs)
+            return runs
         with Group(cfg) as group:
             try:
                 results = run(cfg, group)

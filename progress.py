@@ -8,7 +8,7 @@ from tqdm import tqdm
 from budget import BESIDES, GIB, H100, phases, shortage
 from data import reasons
 from eval import partly_scored, table
-from model import size_of
+from pretrained import size_of
 from runlog import peak_mib, without_secrets
 
 

@@ -35,7 +35,8 @@ from gdro import (
     bin_means,
     prompt_signals,
 )
-from model import load_policy, save_hf, unsharded
+from model import unsharded
+from pretrained import load_policy, save_hf
 from progress import log_evaluation, log_step, print_memory, print_result, print_start
 from ranks import Group
 from reward import VERDICTS, close_graders, grade, source_fingerprint

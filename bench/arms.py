@@ -143,7 +143,7 @@ def made_with(arm, world, extra):
 
 def ablated(name, folder):
     """Copy this checkout into the new `folder` and apply ablations/`name`.diff -> folder."""
-    for part in ("worlds", "grader", "config", "bench"):
+    for part in ("worlds", "grader", "engines", "config", "bench"):
         shutil.copytree(os.path.join(ROOT, part), os.path.join(folder, part))
     for file in os.listdir(ROOT):
         if file.endswith(".py"):

@@ -40,7 +40,8 @@ from budget import (
     phases,
 )
 from configurator import parse
-from model import Policy, add_adapters, shard
+from model import Policy, add_adapters
+from pretrained import shard
 from ranks import Group
 from train import Config, grpo_loss, make_optimizer
 

@@ -68,7 +68,7 @@ def main():
     import torch
 
     from bench.common import random_qwen3
-    from torch_engine import TorchEngine
+    from engines.torch_engine import TorchEngine
 
     args = parse_arguments()
     torch.set_num_threads(args.threads)

@@ -96,7 +96,7 @@ def engine(result, *arguments):
     figures to `result` as a line of JSON, so that the first stay if the second fails."""
     from configurator import parse
     from eval import make_engine
-    from model import load_policy
+    from pretrained import load_policy
     from ranks import Group
     from train import Config
 

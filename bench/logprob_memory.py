@@ -50,7 +50,8 @@ def measure(scope, variant, args):
     import torch
 
     from bench.common import peak_mib, random_qwen3
-    from model import Policy, load_hf
+    from model import Policy
+    from pretrained import load_hf
 
     torch.set_num_threads(args.threads)
     torch.manual_seed(0)

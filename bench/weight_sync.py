@@ -22,8 +22,9 @@ def make_both(args, device):
     import torch
 
     from bench.common import random_qwen3
-    from model import Policy, load_hf
-    from rollout import VLLMEngine
+    from engines.vllm_engine import VLLMEngine
+    from model import Policy
+    from pretrained import load_hf
 
     with tempfile.TemporaryDirectory() as folder:
         random_qwen3(folder, args.layers, args.width, args.vocabulary, "bfloat16")

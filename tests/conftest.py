@@ -26,7 +26,7 @@ def in_project_root(monkeypatch):
 
 @pytest.fixture(scope="session")
 def policy():
-    from model import load_policy
+    from pretrained import load_policy
     from ranks import Group
     from train import Config
 
@@ -35,7 +35,7 @@ def policy():
 
 @pytest.fixture(scope="session")
 def engine():
-    from torch_engine import TorchEngine
+    from engines.torch_engine import TorchEngine
 
     return TorchEngine("worlds/arith")
 

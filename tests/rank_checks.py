@@ -15,7 +15,8 @@ import rollout
 import train
 from batch import plan_updates
 from gates import check_agreement
-from model import load_policy, plain_name, save_hf, unsharded
+from model import unsharded
+from pretrained import load_policy, plain_name, save_hf
 from ranks import Group
 from rollout import Rollout
 from train import Config, group_advantages, grpo_loss, token_weights
@@ -181,7 +182,9 @@ def sync(group):
 
 def crowded(group):
     """vLLM on the folder MODELS with a cache too small for all that it is given at once."""
-    engine = rollout.VLLMEngine(
+    from engines.vllm_engine import VLLMEngine
+
+    engine = VLLMEngine(
         os.environ["MODELS"],
         max_num_seqs=16,
         max_model_len=400,

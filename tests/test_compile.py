@@ -7,7 +7,7 @@ from test_ranks import assert_close, torchrun
 from test_train import TINY, metrics_of, run
 from torch._dynamo.utils import counters
 
-from model import load_policy
+from pretrained import load_policy
 from ranks import Group
 from train import Config
 

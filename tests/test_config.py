@@ -107,7 +107,7 @@ def test_later_files_and_knobs_win(tmp_path):
             [
                 "train.py",
                 "eval.py",
-                "model.py",
+                "pretrained.py",
                 "gates.py",
                 "progress.py",
                 "ranks.py",
@@ -118,7 +118,7 @@ def test_later_files_and_knobs_win(tmp_path):
                 "data.py",
             ],
         ),
-        (EvalConfig, ["eval.py", "model.py", "ranks.py", "rollout.py", "data.py"]),
+        (EvalConfig, ["eval.py", "ranks.py", "data.py"]),
     ],
 )
 def test_every_knob_is_read_somewhere(config_class, files):

@@ -29,7 +29,7 @@ from configurator import UsageError, parse, read_config
 from data import HUB
 from eval import EvalConfig
 from eval import main as evaluation
-from model import size_of
+from pretrained import size_of
 from reward import Grader
 from train import Config, main
 from worlds.problems import ARITH

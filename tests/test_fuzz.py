@@ -134,7 +134,7 @@ def csv_lines(table):
 
 @pytest.fixture(scope="module")
 def tokenizer():
-    from model import load_tokenizer
+    from pretrained import load_tokenizer
 
     return load_tokenizer("worlds/arith")
 

@@ -19,7 +19,8 @@ from transformers import Qwen3ForCausalLM
 from bench import budget as bench
 from budget import BESIDES, CARD_24, GIB, H100, H200, adapter_parameters, fits, phases
 from configurator import parse
-from model import add_adapters, load_policy
+from model import add_adapters
+from pretrained import load_policy
 from ranks import Group
 from train import Config
 

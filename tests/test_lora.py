@@ -11,12 +11,14 @@ from test_train import TINY, metrics_of, run
 
 from batch import pad_batch
 from bench.common import random_qwen3
+from engines.torch_engine import TorchEngine
+from engines.vllm_engine import checkpoint_names
 from eval import main as evaluate
 from gates import check_mismatch
-from model import LoRALinear, load_hf, load_policy, save_hf
+from model import LoRALinear
+from pretrained import load_hf, load_policy, save_hf
 from ranks import Group
-from rollout import Sampling, checkpoint_names
-from torch_engine import TorchEngine
+from rollout import Sampling
 from train import Config, main, make_optimizer
 
 LORA = ["--lora_rank=4", "--lora_alpha=8", "--lr=1e-3"]

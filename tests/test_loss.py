@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from batch import plan_updates
 from configurator import UsageError
-from model import TokenLogprobs, load_policy
+from model import TokenLogprobs
+from pretrained import load_policy
 from ranks import Group
 from rollout import Sampling, seed_of
 from train import Config, group_advantages, grpo_loss, prompts_of_step, token_weights

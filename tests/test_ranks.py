@@ -16,7 +16,7 @@ from rank_checks import gradient
 from test_train import TINY, metrics_of, run
 
 from bench.common import random_qwen3
-from model import load_hf, load_policy
+from pretrained import load_hf, load_policy
 from ranks import Group
 from rollout import generate_share
 from train import Config

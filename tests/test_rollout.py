@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from batch import pad_batch, plan_micro_batches
+from engines.torch_engine import TorchEngine, draw
 from model import TokenLogprobs
 from rollout import Rollout, Sampling, seed_of, stop_ids, text_of
-from torch_engine import TorchEngine, draw
 
 
 def seeds_for(prompts, count=lambda i: 1 + i % 5):

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 import train
-from model import load_hf
-from torch_engine import TorchEngine
+from engines.torch_engine import TorchEngine
+from pretrained import load_hf
 
 COUNTS, WEIGHTS = np.array([2, 6, 3, 5, 4, 4, 2, 6]), np.linspace(0.3, 2.0, 8)
 

@@ -29,7 +29,7 @@ BY_NAME = {skill.name: skill for skill in SKILLS}
 
 @pytest.fixture(scope="module")
 def tokenizer():
-    from model import load_tokenizer
+    from pretrained import load_tokenizer
 
     return load_tokenizer("worlds/steps")
 

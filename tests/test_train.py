@@ -15,7 +15,7 @@ import runlog
 import train
 from gates import check_mismatch, check_untruncated
 from gdro import SIGNALS
-from model import load_policy
+from pretrained import load_policy
 from ranks import Group
 from rollout import Sampling
 from train import Config, main
@@ -331,7 +331,7 @@ def test_an_engine_with_other_weights_is_caught(tmp_path, monkeypatch):
     """A policy that was never synced: the gate sees it in the first step."""
     import torch
 
-    import torch_engine
+    from engines import torch_engine
 
     monkeypatch.setattr(
         torch_engine.TorchEngine,
@@ -372,21 +372,27 @@ def test_the_script_runs_from_the_shell(tmp_path):
     assert done.returncode == 0, done.stderr
     assert "256 prompts x 4 rollouts (1 to 24 each, mean exact) = 1024 sequences" in done.stdout
     assert "worst group mean@8" in done.stdout and f"{tmp_path}/run/hf" in done.stdout
-    figures = subprocess.run(
-        [sys.executable, "plot.py", f"{tmp_path}/run"], capture_output=True, text=True
-    )
-    assert figures.returncode == 0, figures.stderr
-    paths = figures.stdout.split()
+    paths = []
+    for script in ("plot.py", "bench/paper_figures.py"):
+        figures = subprocess.run(
+            [sys.executable, script, f"{tmp_path}/run"], capture_output=True, text=True
+        )
+        assert figures.returncode == 0, figures.stderr
+        paths += figures.stdout.split()
     assert len(paths) == 6 and all(os.path.getsize(path) > 10_000 for path in paths)
 
 
 def test_plot_says_what_it_cannot_draw(tmp_path, capsys):
     import plot
+    from bench import paper_figures
 
     run(tmp_path / "short", steps=1)
     assert plot.draw([str(tmp_path / "short")]) == []
     printed = capsys.readouterr().out
     assert "never evaluated" in printed and "train for more than an epoch" in printed
+    with pytest.raises(SystemExit):
+        paper_figures.main([str(tmp_path / "short")])
+    assert "train for more than an epoch" in capsys.readouterr().err
 
 
 def test_a_run_that_gets_nothing_right_says_so(tmp_path, capsys):

@@ -13,11 +13,12 @@ from test_train import metrics_of
 
 from batch import pad_batch
 from bench.common import random_qwen3
+from engines.vllm_engine import check_allocator
 from eval import make_engine
 from gates import check_mismatch
-from model import load_hf, load_policy
+from pretrained import load_hf, load_policy
 from ranks import Group
-from rollout import Sampling, check_allocator, seed_of
+from rollout import Sampling, seed_of
 from train import Config
 
 pytestmark = pytest.mark.skipif(

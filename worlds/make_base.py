@@ -18,8 +18,8 @@ from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 from data import DATASETS
+from engines.torch_engine import TorchEngine
 from rollout import Sampling, seed_of
-from torch_engine import TorchEngine
 from worlds.problems import ARITH
 from worlds.skills import CHAINS, ORDERS
 

@@ -17,9 +17,9 @@ from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 from data import TEMPLATES
+from engines.torch_engine import TorchEngine
 from reward import Grader
 from rollout import Sampling, seed_of
-from torch_engine import TorchEngine
 from worlds.steps import COUNT, FRAMES, LONGEST, demonstration, draw, ending, prompt_of, step, steps
 
 SEED, STEPS, BATCH, CHUNK, LR = 1, 1800, 64, 32, 3e-3  # of the pretraining

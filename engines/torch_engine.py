@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from model import load_hf
+from pretrained import load_hf
 from rollout import Engine, Rollout, stop_ids, text_of
 
 
