@@ -8,6 +8,7 @@ $ python bench/arms.py --arms=grpo,grpo:lr=2e-4:updates_per_step=1 --dev     # k
 $ python bench/arms.py --ablations=hora,hora:group_memory=32 --dev           # of an ablation too
 $ python bench/arms.py --tune --arms=grpo,both --json=tuning.json   # every arm at every setting
 $ python bench/arms.py --tuned=tuning.json --json=tuned.json        # then each at its best, fresh
+$ python bench/arms.py --tune --tune_lr=2e-4,4e-4 --tune_updates=2 --finalists=1    # fewer settings
 $ python bench/arms.py --read=bench/results/chains.json   # the table of a kept report
 $ python bench/arms.py --read=bench/results/chains.json --against=maxrl --arms=maxrl,both
 Without --arms all of ARMS are trained, 8 seeds each, on prompts that nobody tuned on. Stop it and
@@ -78,6 +79,7 @@ WORLDS = {  # name -> arguments of train.py
 }
 # What --tune tries with every arm, and with GRPO besides: no arm has more.
 LR = ("5e-5", "1e-4", "2e-4", "4e-4", "8e-4")
+UPDATES = ("1", "2")
 GRPO_TOO = ("prompts_per_step=32:n_rollouts=8", "kl_coef=0")
 TUNED = ("lr", "updates_per_step", "prompts_per_step", "n_rollouts", "kl_coef")
 FINALISTS = 3  # settings of an arm that are tried on all seeds, after one seed of each
@@ -355,11 +357,11 @@ def late_score(result):
     return float(np.mean(curve[(len(curve) + 1) // 2 :]))
 
 
-def variants(arm):
+def variants(arm, rates=LR, updates=UPDATES):
     """An arm at every setting that --tune tries with it."""
     # a step of DAPO's has twice the prompts: with twice the updates it has as many as the others
-    updates = (2, 4) if arm == "dapo" else (1, 2)
-    grid = [f"lr={lr}:updates_per_step={n}" for lr in LR for n in updates]
+    times = 2 if arm == "dapo" else 1
+    grid = [f"lr={lr}:updates_per_step={times * int(n)}" for lr in rates for n in updates]
     if arm == "grpo":
         grid += [f"{settings}:{more}" for settings in grid for more in GRPO_TOO]
     return [f"{arm}:{settings}" for settings in grid]
@@ -386,7 +388,7 @@ def tune(args, arms, seeds, prompts, extra):
     first, _ = run_all(args, arms, seeds[:1], prompts, extra)
     # the file of an earlier call may have more seeds of some, which are no better for it
     one_seed = {arm: {seeds[0]: of[seeds[0]]} for arm, of in first.items()}
-    best = [arm for of in ranked(one_seed).values() for arm in of[:FINALISTS]]
+    best = [arm for of in ranked(one_seed).values() for arm in of[: args.finalists]]
     results, versions = run_all(args, best, seeds, prompts, extra)
     return first | results, versions
 
@@ -505,8 +507,11 @@ def parse_arguments():
     add("--seeds", type=int, help="so many of the set's seeds; 8, and 3 to tune")
     add("--dev", action="store_true", help="development prompts and seeds")
     add("--quick", action="store_true", help="grpo and both, two seeds, three steps")
-    add("--tune", action="store_true", help=f"each arm at every setting on one development seed, "
-        f"its best {FINALISTS} on three")
+    add("--tune", action="store_true", help="each arm at every setting on one development seed, "
+        "its best ones on three")
+    add("--tune_lr", default=",".join(LR), help="the learning rates of --tune")
+    add("--tune_updates", default=",".join(UPDATES), help="its updates_per_step")
+    add("--finalists", type=int, default=FINALISTS, help="how many of an arm's are its best ones")
     add("--tuned", default="", help="a file of --tune: each arm at its best settings")
     add("--read", default="", help="a file of --json: its table, or that of --arms; run nothing")
     add("--against", default="", help="the arm that others are compared with; grpo, or the first")
@@ -538,7 +543,8 @@ def parse_arguments():
     arms += ablations
     if args.tune:
         args.dev, args.seeds = True, args.seeds or 3
-        arms = [variant for arm in arms for variant in variants(arm)]
+        grid = args.tune_lr.split(","), args.tune_updates.split(",")
+        arms = [variant for arm in arms for variant in variants(arm, *grid)]
     if args.tuned:
         with open(args.tuned) as file:
             best = chosen(json.load(file)["results"])
