@@ -12,7 +12,7 @@ test: .venv/installed
 	$(TESTS)
 
 test-all: .venv/installed  # also the slow tests: restarts, many ranks, models at full width
-	$(TESTS) -m ""
+	$(TESTS) -m "" --durations=40
 
 ablations: .venv/installed  # apply every diff of ablations/ to a copy, train three steps, check its formula
 	$(PY) -m pytest -q -m "" tests/test_ablations.py

@@ -25,7 +25,8 @@ CURVES = {  # key in a result's curves -> title and axis of its panel
 
 PUBLIC = {"grpo": "GRPO", "prompt_gdro": "Prompt-GDRO", "rollout_gdro": "Rollout-GDRO",
           "grpo_memory": "GRPO with memory", "both_token": "both, token mean", "maxrl": "MaxRL",
-          "hora": "HORA", "knapsack": "Knapsack RL", "curverl": "CurveRL"}
+          "hora": "HORA", "knapsack": "Knapsack RL", "curverl": "CurveRL",
+          "paper_prompt": "Prompt-GDRO as printed", "paper_rollout": "Rollout-GDRO as printed"}
 
 
 def public(arm):
