@@ -17,7 +17,7 @@ test-all: .venv/installed  # also the slow tests: restarts, many ranks, models a
 ablations: .venv/installed  # apply every diff of ablations/ to a copy, train three steps, check its formula
 	$(PY) -m pytest -q -m "" tests/test_ablations.py
 
-figures: .venv/installed  # the README's figures, from the kept results
+figures: .venv/installed  # the figures of the README and docs/, from the kept results
 	$(PY) bench/figures.py curves bench/results/chains.json grpo grpo_memory prompt_gdro rollout_gdro both maxrl:group_memory=32
 	$(PY) bench/figures.py gains bench/results/chains.json --out=bench/results/gains.png
 	$(PY) bench/figures.py sweep bench/results/tuning/chains.json

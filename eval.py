@@ -434,12 +434,12 @@ def read_results(paths):
                         | r["sampling"]
                         for name, r in saved["results"].items()}
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise UsageError(f"compare={path}: not a result of eval.py --output=... "
+            raise UsageError(f"{path}: not a result of eval.py --output=... "
                              f"({type(error).__name__}: {error})") from error
         for name, of_set in settings.items():
             other_path, of_other = first_seen.setdefault(name, (path, of_set))
             if differ := differing(of_other, of_set):
-                raise UsageError(f"compare: {name} was evaluated differently in {other_path} and "
+                raise UsageError(f"{name} was evaluated differently in {other_path} and "
                                  f"{path} ({', '.join(differ)} differ); evaluate both with the "
                                  "same settings")
     return runs

@@ -3,7 +3,7 @@ $ python plot.py out/arith_gdro                   # writes out/arith_gdro/figure
 $ python plot.py out/arith_gdro out/arith_grpo    # learning curves of both, the rest of the first
 """
 # Shapes: S steps of a run, B difficulty bins, W windows of steps.
-# Figures and equations named in docstrings are those of the paper.
+# Figures named in docstrings are those of the paper.
 import json
 import math
 import re
@@ -17,6 +17,7 @@ from configurator import UsageError, refuse
 
 # The palette of Okabe and Ito: people who cannot tell red from green can tell these colours.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+NO_BINS = "no prompt was visited twice, so none has had a bin; train for more than an epoch"
 WIDTH = 8  # inches of a figure: with letters of 8 points it can be read 700 pixels wide
 
 # A window of steps without any value has no mean: NaN, which is drawn as a gap. numpy warns of it.
@@ -204,10 +205,7 @@ def draw_evaluations(plt, folders):
 def draw_bins(plt, metrics):
     """What the bins of a run tell -> name -> figure."""
     if not with_bins(metrics):
-        print(
-            "no figures over bins: no prompt was visited twice, so none has had a bin; "
-            "train for more than an epoch"
-        )
+        print(f"no figures over bins: {NO_BINS}")
         return {}
     return {"triptych": triptych(plt, metrics), "budget_frontier": budget_frontier(plt, metrics)}
 

@@ -184,7 +184,7 @@ def check_model(hf, path):
     if not hasattr(hf.base_model, "layers"):
         raise UsageError(f"model={path}: {type(hf).__name__} has no list `layers` of its decoder "
                          "layers: take a model of the Llama or Qwen kind, or teach pretrained.py "
-                         "where they are")
+                         "and model.py where they are")
     # some models scale or cap their logits after the head, which would be missed silently
     ids = torch.arange(8)[None] % hf.config.get_text_config().vocab_size
     head = hf.get_output_embeddings()
@@ -192,7 +192,7 @@ def check_model(hf, path):
     direct = scaled_logits(hidden, head.weight, getattr(head, "bias", None), 1.0)
     if not torch.allclose(hf(input_ids=ids).logits.float(), direct, atol=1e-3, rtol=1e-3):
         raise UsageError(f"model={path}: its logits are not output_embeddings(hidden); teach "
-                         "TokenLogprobs this model's scaling first")
+                         "scaled_logits in model.py this model's scaling first")
 
 
 # ---------- export ----------

@@ -3,6 +3,7 @@ The paper's further figures of a run (Figs 4 to 6, 8 and 9; plot.py draws Figs 3
 $ python bench/paper_figures.py out/arith_gdro    # writes out/arith_gdro/figures/*.png
 """
 # Shapes: S steps of a run, B difficulty bins.
+# Figures and equations named in docstrings are those of the paper.
 import os
 import sys
 
@@ -11,7 +12,7 @@ import numpy as np
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 from configurator import UsageError, refuse
-from plot import WIDTH, column, pyplot, read_run, save_figures, window_means, with_bins
+from plot import NO_BINS, WIDTH, column, pyplot, read_run, save_figures, window_means, with_bins
 
 STYLES = ("C0-", "C1--", "C2-.")  # the first colours, with lines that differ without colour too
 
@@ -115,8 +116,7 @@ def draw(folder):
     """Write the figures of a run -> list of paths."""
     metrics = read_run(folder, "metrics.jsonl")
     if not with_bins(metrics):
-        raise UsageError(f"{folder}: no prompt was visited twice, so none has had a bin; train for "
-                         "more than an epoch")
+        raise UsageError(f"{folder}: {NO_BINS}")
     plt = pyplot()
     drawings = (dynamics, standard_error, snapshots)
     return save_figures({drawing.__name__: drawing(plt, metrics) for drawing in drawings}, folder)

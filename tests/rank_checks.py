@@ -11,14 +11,14 @@ import torch
 
 import batch
 import eval as evaluation
-import rollout
 import train
 from batch import plan_updates
+from engines.vllm_engine import VLLMEngine
 from gates import check_agreement
 from model import unsharded
 from pretrained import load_policy, plain_name, save_hf
 from ranks import Group
-from rollout import Rollout
+from rollout import Rollout, Sampling
 from train import Config, group_advantages, grpo_loss, token_weights
 from worlds.problems import arith
 
@@ -182,8 +182,6 @@ def sync(group):
 
 def crowded(group):
     """vLLM on the folder MODELS with a cache too small for all that it is given at once."""
-    from engines.vllm_engine import VLLMEngine
-
     engine = VLLMEngine(
         os.environ["MODELS"],
         max_num_seqs=16,
@@ -192,7 +190,7 @@ def crowded(group):
     )
     engine.stop_ids = []
     engine.generate(
-        [[13, 3, 4, 5, 2]] * 16, [[i] for i in range(16)], rollout.Sampling(350), "generate"
+        [[13, 3, 4, 5, 2]] * 16, [[i] for i in range(16)], Sampling(350), "generate"
     )
 
 
@@ -205,7 +203,7 @@ def greedy(group):
     rollouts = engine.generate(
         [engine.tokenizer(text)["input_ids"] for text in texts],
         [[0]] * len(texts),
-        rollout.Sampling(12, temperature=0),
+        Sampling(12, temperature=0),
     )
     return {text: r.response_ids for text, r in zip(texts, rollouts, strict=True)}
 

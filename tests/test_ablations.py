@@ -286,7 +286,8 @@ def test_a_diff_is_small_applies_and_says_what_it_is(name, tmp_path):
     assert 1 <= len(re.findall(r"^diff --git ", text_of(name), re.M)) <= 2
     checkout = arms.ablated(name, str(tmp_path / "checkout"))
     lint = [sys.executable, "-m", "ruff", "check", "--quiet", "--config",
-            os.path.join(ROOT, "pyproject.toml"), *glob.glob(os.path.join(checkout, "*.py"))]
+            os.path.join(ROOT, "pyproject.toml"), *glob.glob(os.path.join(checkout, "*.py")),
+            *glob.glob(os.path.join(checkout, "engines", "*.py"))]
     done = subprocess.run(lint, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout
 

@@ -107,12 +107,8 @@ def test_later_files_and_knobs_win(tmp_path):
             [
                 "train.py",
                 "eval.py",
-                "pretrained.py",
-                "gates.py",
                 "progress.py",
                 "ranks.py",
-                "rollout.py",
-                "batch.py",
                 "checkpoint.py",
                 "runlog.py",
                 "data.py",

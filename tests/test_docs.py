@@ -73,7 +73,7 @@ def printed(*command):
     return done.stdout
 
 
-REPORTED = ("chains", "orders")  # worlds
+REPORTED = ["chains", "orders", "steps"]
 
 
 def results_of(name):
@@ -93,7 +93,7 @@ def test_commands_name_real_scripts_configs_and_knobs(page, command):
         assert {arms.split_name(arm)[0] for arm in named} <= set(arms.ARMS)
         assert options.get("world", "arith") in arms.WORLDS
         own = {"arms", "ablations", "world", "seeds", "json", "read", "against", "dev", "quick",
-               "tune", "tuned"}
+               "tune", "tuned", "tune_lr", "tune_updates", "finalists"}
         arguments = [f"--{key}={value}" for key, value in options.items() if key not in own]
     if script in (*CONFIGS, "bench/arms.py") and arguments != ["--help"]:
         parse(CONFIGS.get(script, Config), arguments)
@@ -234,23 +234,20 @@ def test_make_gpu_says_where_there_is_none_and_installs_nothing(tmp_path):
     assert extras["gpu"] == ["vllm==0.30.0"]
 
 
-@pytest.mark.parametrize("world", REPORTED)
-def test_the_report_is_the_kept_one(world):
-    table = printed("bench/arms.py", f"--read=bench/results/{world}.json")
-    assert f"--read=bench/results/{world}.json`:\n\n{table}" in PAGES["docs/results.md"]
-    first = table.split("\n\n")[0].splitlines()[2:]
-    assert all("| 10 " in line for line in first)
-    for against in ("grpo_memory", "maxrl:group_memory=32"):
-        more = [f"--read=bench/results/{world}.json", f"--against={against}",
-                "--arms=grpo_memory,rollout_gdro,prompt_gdro,both,both_token",
-                "--ablations=maxrl:group_memory=32"]
-        command = shlex.join(["python", "bench/arms.py", *more])
-        assert f"`{command}`:\n\n{printed('bench/arms.py', *more)}" in PAGES["docs/results.md"]
+def test_the_report_is_the_kept_one():
+    page = PAGES["docs/results.md"]
+    commands = re.findall(r"`python (bench/arms\.py --read=[^`]*)`:\n", page)
+    for command in commands:
+        assert f"`python {command}`:\n\n{printed(*shlex.split(command))}" in page
+    for world in (*REPORTED, "chains_wide"):
+        assert f"bench/arms.py --read=bench/results/{world}.json" in commands
+        # beside what the memory alone gains, and beside the best of the rivals
+        against = [command for command in commands if f"/{world}.json --against=" in command]
+        assert len(against) == (2 if world in REPORTED else 0)
+    assert {len(runs) for world in REPORTED for runs in results_of(world).values()} == {10}
 
 
 def test_the_wider_policy_has_the_settings_of_the_small_one_and_grpos_rate():
-    command = "bench/arms.py --read=bench/results/chains_wide.json"
-    assert f"`python {command}`:\n\n{printed(*command.split())}" in PAGES["docs/results.md"]
     wide, small = results_of("chains_wide"), results_of("chains")
     at_once = {arm for arm in wide if ":lr=2e-4:updates_per_step=2" in arm}
     assert set(wide) - at_once < set(small) and len(at_once) == 5 == len(wide) - len(at_once) + 1
@@ -261,6 +258,10 @@ def test_the_wider_policy_has_the_settings_of_the_small_one_and_grpos_rate():
 def test_every_arm_of_the_report_was_tuned_alike_and_runs_at_its_best(world):
     with open(f"bench/results/tuning/{world}.json") as file:
         tuning = json.load(file)
+    grid = arms.LR, arms.UPDATES, arms.FINALISTS, 3
+    if world == "steps":  # what the command in the page says
+        grid = arms.LR[1:], ["2"], 2, 2
+    rates, updates, finalists, tuning_seeds = grid
     best = arms.chosen(tuning["results"])
     report = results_of(world)
     assert set(report) == set(best.values())
@@ -268,9 +269,9 @@ def test_every_arm_of_the_report_was_tuned_alike_and_runs_at_its_best(world):
     for name in best:
         tried = {arm: runs for arm, runs in tuning["results"].items()
                  if arms.untuned(arm) == name}
-        assert set(tried) == set(arms.variants(name))
-        on_three = sorted(len(runs) for runs in tried.values())[-arms.FINALISTS:]
-        assert on_three == [3] * arms.FINALISTS
+        assert set(tried) == set(arms.variants(name, rates, updates))
+        on_most = sorted(len(runs) for runs in tried.values())[-finalists:]
+        assert on_most == [tuning_seeds] * finalists
         assert not seeds & {seed for runs in tried.values() for seed in runs}
     assert tuning["prompts"] == arms.DEVELOPMENT["prompts"]
 
@@ -303,10 +304,13 @@ def test_the_results_in_the_readme_are_the_kept_ones():
     names = {"GRPO": "grpo", "memory": "grpo_memory", "memory, Prompt-GDRO": "prompt_gdro",
              "memory, Rollout-GDRO": "rollout_gdro", "memory, both": "both",
              "memory, MaxRL": "maxrl:group_memory=32"}
-    chains, orders = [{arms.untuned(variant): runs for variant, runs in results_of(world).items()}
-                      for world in REPORTED]
+    chains, orders, steps = [
+        {arms.untuned(variant): runs for variant, runs in results_of(world).items()}
+        for world in REPORTED]
 
     def means(runs):
+        if not runs:
+            return "not run"
         values = [np.mean([run[metric] for run in runs.values()])
                   for metric in ("mean@8", "pass@8", "tail")]
         return " / ".join(f"{value:.3f}".removeprefix("0") for value in values)
@@ -314,7 +318,8 @@ def test_the_results_in_the_readme_are_the_kept_ones():
     for i, (name, arm) in enumerate(names.items()):
         gains = ["{:+.1f} [{:+.1f}, {:+.1f}]".format(*arms.gain(chains, arm, against, "mean@8"))
                  for against in ("grpo", "grpo_memory")[:i]]  # the first two rows are those
-        cells = [name, means(chains[arm]), *gains, *[""] * (2 - len(gains)), means(orders[arm])]
+        cells = [name, means(chains[arm]), *gains, *[""] * (2 - len(gains)), means(orders[arm]),
+                 means(steps.get(arm))]
         row = "| " + " | ".join(cells).replace("  ", " ") + " |"
         assert row in PAGES["README.md"], row
 
