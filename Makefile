@@ -1,6 +1,8 @@
 PYTHON ?= python3
 PY := .venv/bin/python
 TESTS := $(PY) -m pytest -q -n 2 --dist=loadfile --no-loadscope-reorder  # a file's tests stay in one process
+# pip does not compile: Python does, at the first import, unless it is told to compile at every start.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: demo test test-all ablations figures gpu vllm-cpu trl trackers
 demo: .venv/installed  # train with both adversaries on a CPU core, then draw the figures; stop it and run it again: it continues

@@ -26,7 +26,7 @@ import numpy as np
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 sys.path.insert(0, ROOT)
-from bench.arms import aligned, gain, half_width, split_name
+from bench.arms import aligned, gain, half_width, untuned
 from bench.figures import read_report
 from bench.rivals import Knapsack
 from gdro import DifficultyClassifier, PromptGDRO, even_gain
@@ -54,6 +54,7 @@ class Arm:
     weighted: bool = False  # Prompt-GDRO
     memory: bool = False  # earlier scores of a prompt join its rollout group
     maxrl: bool = False  # advantages divided by the mean, arXiv 2602.02710, and not the deviation
+    prompt_mean: bool = False  # every prompt counts alike, whatever its number of rollouts
 
 
 LEVELS = tuple(np.geomspace(0.9, 0.003, 24))
@@ -68,10 +69,12 @@ ARMS = {  # names as in bench/arms.py; hora: arXiv 2605.07114
     "grpo_memory": Arm(memory=True),
     "rollout_gdro": Arm("bins", even_gain, memory=True),
     "prompt_gdro": Arm(weighted=True, memory=True),
+    "both": Arm("bins", even_gain, weighted=True, memory=True, prompt_mean=True),
     "both_token": Arm("bins", even_gain, weighted=True, memory=True),
     "hora": Arm("posterior"),
     "knapsack": Arm("own", Knapsack().gain),
     "maxrl": Arm(maxrl=True),
+    "maxrl:group_memory=32": Arm(maxrl=True, memory=True),
 }
 ROLLOUT_RULES = ("rollout_gdro", "hora", "knapsack")
 MEAN = 4  # rollouts a prompt
@@ -80,7 +83,7 @@ LARGEST = 1.0  # a step moves no parameter further: in the place of clipped rati
 SHARED, NOISE = (0.0, 0.03, 0.1, 0.3), (1.0, 3.0, 9.0)
 RATES = 2.0 ** np.arange(1, 11)  # the learning rates that every arm is tuned over
 METRICS = ("mean@8", "pass@8")  # expected values, over prompts of all skills in equal parts
-CHECKED = ("chains",)  # reports of tuned arms
+CHECKED = ("chains", "orders", "steps")  # reports of tuned arms
 
 
 # ---------- the players, for many runs at once ----------
@@ -252,6 +255,8 @@ def simulate(setting, arm, runs, evaluations=1):
         pull = signal + noise * np.sqrt(squares) * rng.standard_normal(p.shape)
         if arm.weighted:
             pull *= weights_of(score, bins)
+        if arm.prompt_mean:
+            pull *= MEAN / counts
         pull *= lr / (setting.per_step * MEAN)
         of_skill = np.bincount((s + size * rows).ravel(), pull.ravel(), own.size)
         own += np.clip(np.sqrt(1 - shared) * of_skill.reshape(own.shape), -LARGEST, LARGEST)
@@ -288,12 +293,17 @@ def gain_over(row, base, metric):
 
 
 def setting_of(world):
-    """An embedded world: its skills with the success rates of their levels, in equal parts."""
-    from worlds.skills import KINDS, TRAIN
+    """An embedded world: its skills with the success rates of their levels, and its shares. On
+    `steps` a prompt counts as one of its hardest skill."""
+    from worlds import skills, steps
 
     with open(os.path.join(ROOT, "worlds", world, "success_rates.json")) as file:
-        rates = list(json.load(file)["success_rates"].values()) * len(KINDS)
-    return Setting(tuple(rates), TRAIN, shares=(1,) * len(rates), spread=0.0)
+        rates = list(json.load(file)["success_rates"].values())
+    if world == "steps":
+        kinds, prompts, shares = len(steps.VOWELS), steps.TRAIN, steps.SHARES
+    else:
+        kinds, prompts, shares = len(skills.KINDS), skills.TRAIN, np.ones(len(rates))
+    return Setting(tuple(rates) * kinds, prompts, shares=tuple(shares) * kinds, spread=0.0)
 
 
 def check(path, seeds, cells):
@@ -301,7 +311,7 @@ def check(path, seeds, cells):
     `shared` and `noise` are those at which tuned GRPO ends nearest to the report's GRPO in mean@8
     and pass@8. Nothing of another arm is looked at; two runners-up show how much hangs on it."""
     report = read_report(path)
-    results = {split_name(arm)[0]: of for arm, of in report["results"].items()}
+    results = {untuned(arm): of for arm, of in report["results"].items()}
     setting = setting_of(report["world"])
     goal = {m: np.mean([run[m] for run in results["grpo"].values()]) for m in METRICS}
     distance = [sum((np.mean(row[m]) - goal[m]) ** 2 for m in METRICS)

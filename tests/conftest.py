@@ -18,6 +18,12 @@ hypothesis.settings.register_profile("patient", deadline=None)  # a loaded machi
 hypothesis.settings.load_profile("patient")
 
 
+def pytest_collection_modifyitems(items):
+    """Files with slow tests first, so that quick ones fill the processes up at the end."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
+
+
 @pytest.fixture(autouse=True)
 def in_project_root(monkeypatch):
     """Tests name worlds/arith and config/ as the README does."""

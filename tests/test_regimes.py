@@ -52,6 +52,24 @@ def test_what_rollouts_pull_is_the_sum_over_rollouts():
             assert squares[0] == pytest.approx((advantage**2).sum())
 
 
+def test_the_prompt_mean_is_the_token_mean_where_rollouts_are_even_and_not_elsewhere():
+    runs = np.array([(0.1, 1.0, 8.0, seed) for seed in range(3)])
+    for n_min, n_max in ((4, 4), (1, 8)):
+        setting = replace(TINY, n_min=n_min, n_max=n_max)
+        prompt, token = (simulate(setting, ARMS[name], runs) for name in ("both", "both_token"))
+        assert np.array_equal(prompt, token) == (n_min == n_max)
+
+
+@pytest.mark.parametrize("world, kinds", [("chains", 6), ("steps", 10)])
+def test_a_world_has_its_skills_at_the_rates_of_their_levels(world, kinds):
+    setting = regimes.setting_of(world)
+    assert len(setting.rates) == len(setting.shares) == 24 * kinds and setting.prompts == 768
+    assert setting.rates[:24] == setting.rates[24:48] and 0.8 < setting.rates[0] < 0.95
+    even = setting.shares[0] == setting.shares[23]
+    assert even == (world == "chains")  # on steps easy problems are twice as many
+    assert setting.shares[0] / setting.shares[23] == pytest.approx(1 if even else 2)
+
+
 def test_a_decoy_is_hurt_by_what_the_others_learn():
     runs = np.array([(0.5, 0.0, 4.0, seed) for seed in range(4)])
     plain, decoys = (simulate(replace(TINY, decoys=n), ARMS["grpo"], runs)[:, -1, 0]

@@ -259,6 +259,7 @@ def test_the_parity_gate_sees_a_wrong_temperature_and_a_stale_policy(
 # ---------- whole runs, each in its own process ----------
 
 
+@pytest.mark.slow
 def test_it_trains_with_all_gates_on_and_the_export_loads(tmp_path):
     arguments = [
         "train.py",
@@ -293,6 +294,7 @@ def test_it_trains_with_all_gates_on_and_the_export_loads(tmp_path):
     assert len(greedy) > 5
 
 
+@pytest.mark.slow
 def test_it_trains_in_bfloat16_as_on_a_gpu(tmp_path):
     """vLLM in bfloat16; FSDP2 with bfloat16 computation, float32 weights and a bfloat16 reference,
     on a process group of one, all gates on."""
