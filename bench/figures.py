@@ -26,7 +26,9 @@ CURVES = {  # key in a result's curves -> title and axis of its panel
 PUBLIC = {"grpo": "GRPO", "prompt_gdro": "Prompt-GDRO", "rollout_gdro": "Rollout-GDRO",
           "grpo_memory": "GRPO with memory", "both_token": "both, token mean", "maxrl": "MaxRL",
           "hora": "HORA", "knapsack": "Knapsack RL", "curverl": "CurveRL",
-          "paper_prompt": "Prompt-GDRO as printed", "paper_rollout": "Rollout-GDRO as printed"}
+          "paper_prompt": "Prompt-GDRO as printed", "paper_rollout": "Rollout-GDRO as printed",
+          "one_minus_p": "weight 1 - p", "inverse_rate": "rollouts as 1 / p", "mopps": "MoPPS",
+          "greso": "GRESO", "dapo": "DAPO", "pkpo": "PKPO", "f_grpo": "F-GRPO"}
 
 
 def public(arm):

@@ -273,7 +273,7 @@ def test_the_sweep_is_drawn_with_a_line_for_each_setting_and_a_ring_around_the_b
     results[best] = {"100": curve(0, 0.1, 0.2, 0.6, 0.6), "101": curve(0, 0.1, 0.2, 0.6, 0.6)}
     figure = figures.arm_sweep(figures.pyplot(), {"results": results})
     grpo, dapo = figure.axes[:2]
-    assert [axis.get_title() for axis in (grpo, dapo)] == ["GRPO", "dapo"]
+    assert [axis.get_title() for axis in (grpo, dapo)] == ["GRPO", "DAPO"]
     assert len(grpo.lines) == 6 + 1 and len(dapo.lines) == 2 + 1
     [ring] = [line for line in grpo.lines if len(line.get_xdata()) == 1]
     assert (ring.get_xdata()[0], ring.get_ydata()[0]) == (2e-4, pytest.approx(0.6))
