@@ -58,26 +58,29 @@ def ordinary(count, seed):
     return responses, references
 
 
-def math_verify_alone(response, reference):
-    """Whether they are equal to math-verify, called as its manual calls it: also a reward."""
+def math_verify(responses, references, patience=5):
+    """The verdicts of math-verify alone, called as its manual calls it -> list of bool. What takes
+    longer than `patience` seconds, by default its own, is not right."""
     import logging
 
     from math_verify import parse, verify
 
     logging.disable(logging.WARNING)
-    return bool(verify(parse(f"${reference}$"), parse(response)))
+    return [bool(verify(parse(f"${reference}$", parsing_timeout=patience),
+                        parse(response, parsing_timeout=patience), timeout_seconds=patience))
+            for response, reference in zip(responses, references, strict=True)]
 
 
-def math_verify(responses, references):
-    """The verdicts of math-verify alone -> list of bool."""
-    return [math_verify_alone(*pair) for pair in zip(responses, references, strict=True)]
+def math_verify_alone(response, reference):
+    """The same of one response: also a reward."""
+    return math_verify([response], [reference])[0]
 
 
 def share(part, whole):
     return f"{len(part) / len(whole):.1%} of {len(whole)}" if whole else "-"
 
 
-def judge_cases(path, grader):
+def judge_cases(path, grader, patience):
     """Prints how often `math` and math-verify call wrong answers right and refuse right ones, per
     style and in all, then the cases in which `math` is mistaken."""
     cases = runpy.run_path(path)["CASES"]
@@ -85,7 +88,7 @@ def judge_cases(path, grader):
     references = [case[2] for case in cases]
     verdicts = {
         "math": [grade.verdict == "right" for grade in grader.grade(responses, references)],
-        "math-verify": math_verify(responses, references),
+        "math-verify": math_verify(responses, references, patience),
     }
     print("| style | wrong called right: math | math-verify | right refused: math | math-verify |")
     print("|---|---|---|---|---|")
@@ -137,13 +140,14 @@ def main():
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--answers", type=int, default=2000)
     parser.add_argument("--timeout", type=float, default=5.0)
+    parser.add_argument("--patience", type=int, default=5, help="seconds for math-verify alone")
     parser.add_argument("--cases", action="store_true")
     parser.add_argument("--file", default=TABLE)
     parser.add_argument("--unfinished")
     args = parser.parse_args()
     grader = Grader("math", args.workers, args.timeout)
     if args.cases:
-        judge_cases(args.file, grader)
+        judge_cases(args.file, grader, args.patience)
     elif args.unfinished:
         count_unfinished(args.unfinished, grader)
     else:

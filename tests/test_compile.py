@@ -3,7 +3,8 @@ import json
 
 import pytest
 import torch
-from test_ranks import assert_close, torchrun
+from processes import torchrun
+from test_ranks import assert_close
 from test_train import TINY, metrics_of, run
 from torch._dynamo.utils import counters
 

@@ -6,7 +6,9 @@ import subprocess
 import sys
 
 import pytest
+from processes import python
 
+from bench import identity
 from bench.identity import FILES
 from bench.identity import compare as compare_runs
 
@@ -51,9 +53,14 @@ def test_keys_may_be_renamed_and_lines_may_not_be_missing(tmp_path):
     assert compare_runs(old, longer, 2, {}) == (False, "metrics.jsonl, old has 1 lines, new has 2")
 
 
-def compare_checkouts(copy, *arguments):
-    command = [sys.executable, "bench/identity.py", str(copy), "--steps=2", "--configs=arith_gdro"]
-    return subprocess.run([*command, *arguments], capture_output=True, text=True)
+COMMAND = ["bench/identity.py", "--steps=2", "--configs=arith_gdro"]
+
+
+def forked(command, cwd, **options):
+    """As subprocess.run, without the seconds that imports take."""
+    ranks = [int(word.split("=")[1]) for word in command if word.startswith("--nproc_per_node=")]
+    script = command[command.index("train.py") :]
+    return python(*script, ranks=ranks[0] if ranks else None, folder=cwd)
 
 
 @pytest.fixture(scope="module")
@@ -62,12 +69,15 @@ def copy(tmp_path_factory):
 
 
 @pytest.mark.slow
-def test_two_copies_are_identical_on_one_process_and_on_two_ranks(copy):
-    done = compare_checkouts(copy)
-    assert done.returncode == 0, done.stdout + done.stderr
+def test_two_copies_are_identical_on_one_process_and_on_two_ranks(copy, monkeypatch, capsys):
+    monkeypatch.setattr(subprocess, "run", forked)
+    monkeypatch.setattr(sys, "argv", [*COMMAND, str(copy)])
+    with pytest.raises(SystemExit) as end:
+        identity.main()
+    assert end.value.code == 0
     said = "identical, lines: 2 of metrics.jsonl, 2 of eval.jsonl, 4 of samples.jsonl"
     lines = [f"arith_gdro, {ranks}, torch: {said}" for ranks in ("1 rank", "2 ranks")]
-    assert done.stdout.splitlines() == lines
+    assert capsys.readouterr().out.splitlines() == lines
 
 
 @pytest.mark.slow
@@ -75,6 +85,7 @@ def test_a_copy_with_another_constant_is_not(copy, tmp_path):
     altered = shutil.copytree(copy, tmp_path / "altered")
     with open(altered / "config" / "arith_gdro.py", "a") as file:
         file.write("lr = 6e-5\n")
-    done = compare_checkouts(altered, "--ranks=1")
+    command = [sys.executable, *COMMAND, str(altered), "--ranks=1"]
+    done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 1, done.stderr
     assert done.stdout.startswith("arith_gdro, 1 rank, torch: metrics.jsonl, line 1, ")

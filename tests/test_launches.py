@@ -7,13 +7,12 @@ import itertools
 import json
 import os
 import re
-import subprocess
-import sys
 from unittest.mock import patch
 
 import pytest
 import torch
 import torch.distributed as dist
+from processes import python
 from transformers import Qwen3ForCausalLM
 
 from bench import budget as bench
@@ -139,8 +138,8 @@ def test_the_tracked_update_is_within_5_percent_at_other_settings(model, gpus, c
 def track(options, folder):
     """The row that bench/budget.py --tracked keeps."""
     kept = folder / "memory.json"
-    command = [sys.executable, "bench/budget.py", "--tracked", f"--json={kept}", *options]
-    subprocess.run(command, check=True, capture_output=True)
+    done = python("bench/budget.py", "--tracked", f"--json={kept}", *options)
+    assert done.returncode == 0, done.stderr[-3000:]
     with open(kept) as file:
         [row] = json.load(file)["rows"]
     return row

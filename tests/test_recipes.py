@@ -5,13 +5,12 @@ import dataclasses
 import glob
 import json
 import os
-import subprocess
-import sys
 from types import SimpleNamespace
 
 import pytest
 import torch
 from make_files import dapo_rows, tiny_qwen3, write_benchmarks, write_jsonl
+from processes import python
 
 from budget import phases
 from configurator import parse
@@ -221,10 +220,9 @@ def test_a_config_for_one_gpu_runs_end_to_end(path, school, files, tmp_path, mon
 def test_it_does_with_the_real_vllm(name, school, files, tmp_path):
     """In a process of its own, since a process may have one vLLM."""
     pytest.importorskip("vllm")
-    command = [sys.executable, f"{ROOT}/train.py", f"{ROOT}/config/{name}.py", "--engine=vllm"]
-    done = subprocess.run(
-        [*command, f"--model={files['model']}", f"--out_dir={tmp_path}/run", *SCHOOL], cwd=school,
-        capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    command = [f"{ROOT}/train.py", f"{ROOT}/config/{name}.py", "--engine=vllm"]
+    done = python(*command, f"--model={files['model']}", f"--out_dir={tmp_path}/run", *SCHOOL,
+                  folder=school, vllm=True)
     assert done.returncode == 0, done.stderr[-3000:]
     check_one_gpu_run(tmp_path / "run", name)
 

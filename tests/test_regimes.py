@@ -2,12 +2,11 @@
 import itertools
 import json
 import os
-import subprocess
-import sys
 from dataclasses import replace
 
 import numpy as np
 import pytest
+from processes import python
 
 from bench import arms, regimes
 from bench.regimes import ARMS, SETTINGS, Arm, Memory, Setting, allocate, simulate
@@ -17,8 +16,7 @@ TINY = Setting((0.8, 0.4, 0.1, 0.02), prompts=40, steps=25, per_step=16, n_max=8
 
 
 def results(*command):
-    done = subprocess.run([sys.executable, "bench/regimes.py", *command], capture_output=True,
-                          text=True)
+    done = python("bench/regimes.py", *command)
     assert done.returncode == 0, done.stderr[-3000:]
     return done.stdout
 

@@ -14,6 +14,7 @@ import pytest
 from grading_cases import CASES as TABLE
 from grading_cases import RESPONSES
 from hostile_answers import hostile_answers
+from processes import python
 
 import reward
 from configurator import UsageError
@@ -427,8 +428,7 @@ def test_a_grader_can_say_what_a_right_response_looks_like(grader_from):
 
 
 def measured(*arguments):
-    done = subprocess.run([sys.executable, "bench/grading.py", "--workers=1", *arguments],
-                          capture_output=True, text=True)
+    done = python("bench/grading.py", "--workers=1", *arguments)
     assert done.returncode == 0, done.stderr[-3000:]
     return done.stdout.splitlines()
 

@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import pytest
+from processes import python
 from test_train import run
 
 import samples
@@ -22,8 +23,7 @@ def records_of(out):
 
 def shown(folder, *options):
     """What `python samples.py` prints into a file or a pipe."""
-    done = subprocess.run([sys.executable, "samples.py", folder, *options], capture_output=True,
-                          text=True)
+    done = python("samples.py", folder, *options)
     assert done.returncode == 0, done.stderr
     return done.stdout
 

@@ -2,16 +2,15 @@
 what they have kept is read back from their own files."""
 import glob
 import json
-import os
 import sqlite3
 import struct
-import subprocess
 import sys
 import threading
 from pathlib import Path
 
 import pytest
 from conftest import ROOT
+from processes import python
 from test_train import TINY
 
 from runlog import SAMPLE_COLUMNS
@@ -21,10 +20,11 @@ SECRET = "my-pass-word"
 KNOBS = [*TINY, "--eval_sets=arith", "--eval_every=2", "--eval_samples=2", "--eval_passk=1",
          "--save_every=2", "--samples_every=2", "--samples=3", "--prompt_gdro=true",
          "--rollout_gdro=true", f"--data_dir=https://me:{SECRET}@host/x"]
-TWO_RUNS = """import sys, train
+IMPORT = f"import sys; sys.path.insert(0, {ROOT!r}); import train"
+TWO_RUNS = f"""{IMPORT}
 train.main([*sys.argv[1:], "--out_dir=out/a", "--steps=2"])
 train.main([*sys.argv[1:], "--out_dir=out/b", "--steps=1"])"""
-RESUMED_AND_FAILS = """import sys, train
+RESUMED_AND_FAILS = f"""{IMPORT}
 train.save_hf = None  # what the end of training calls
 train.main([*sys.argv[1:], "--out_dir=out/a", "--steps=4", "--resume=auto"])"""
 
@@ -35,12 +35,11 @@ def tracked(request, tmp_path_factory):
     failed after its last step. The store of trackio is in the folder too."""
     pytest.importorskip(request.param, reason=f"{request.param} is not installed: make trackers")
     folder = tmp_path_factory.mktemp(request.param)
-    environment = os.environ | {"PYTHONPATH": ROOT, "WANDB_MODE": "offline",
-                                "TRACKIO_DIR": f"{folder}/trackio"}
     arguments = [*KNOBS, f"--model={ROOT}/worlds/arith", f"--logger={request.param}"]
     for program, status in ((TWO_RUNS, 0), (RESUMED_AND_FAILS, 1)):
-        done = subprocess.run([sys.executable, "-c", program, *arguments], cwd=folder,
-                              env=environment, capture_output=True, text=True)
+        (folder / "program.py").write_text(program)
+        done = python("program.py", *arguments, folder=folder, WANDB_MODE="offline",
+                      TRACKIO_DIR=f"{folder}/trackio")
         assert done.returncode == status, done.stderr[-3000:]
     assert "'NoneType' object is not callable" in done.stderr
     return request.param, folder

@@ -1,12 +1,10 @@
 """The measurement of bench/unfinished.py runs; its table on the page has the form that it prints.
 """
-import os
 import re
-import subprocess
-import sys
 
 import numpy as np
 import pytest
+from processes import python
 
 from bench.unfinished import BLOCKS, HEADER, SUMS, World, solved, write_problems
 
@@ -53,9 +51,7 @@ def test_no_sum_is_trained_on_and_evaluated(tmp_path):
 
 @pytest.mark.slow
 def test_a_few_steps_print_the_table(tmp_path):
-    done = subprocess.run(
-        [sys.executable, "bench/unfinished.py", "--quick", f"--out={tmp_path}/run"],
-        capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    done = python("bench/unfinished.py", "--quick", f"--out={tmp_path}/run")
     assert done.returncode == 0, done.stderr[-3000:]
     assert done.stdout.startswith(HEADER + "\n")
     assert rows(done.stdout) == list("112345")

