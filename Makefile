@@ -5,7 +5,7 @@ TESTS := $(PY) -m pytest -q -n 2 --dist=loadfile --no-loadscope-reorder  # a fil
 # pip does not compile: Python does, at the first import, unless it is told to compile at every start.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test test-all ablations figures gpu vllm-cpu trl trackers
+.PHONY: demo test test-all ablations figures report-chains report-orders report-steps report-wide gpu vllm-cpu trl trackers
 demo: .venv/installed  # train with both adversaries on a CPU core, then draw the figures; stop it and run it again: it continues
 	$(PY) train.py config/arith_gdro.py --device=cpu --resume=auto
 	$(PY) plot.py out/arith_gdro
@@ -26,6 +26,31 @@ figures: .venv/installed  # the figures of the README and docs/, from the kept r
 	$(PY) bench/figures.py sweep bench/results/tuning/chains.json
 	$(PY) bench/regimes.py --read=bench/results/regimes.json --figure=bench/results/regimes.png
 	$(PY) plot.py bench/results/arith_gdro
+
+# The reports of docs/results.md, each arm tuned and then run on fresh seeds: hours. Stop one and
+# run it again: it continues, and what its two files have already is not run again.
+ADVERSARIES := grpo,rollout_gdro,grpo_memory,prompt_gdro,both
+SETTINGS := both_token,paper_prompt,paper_rollout,reference_prompt,reference_rollout
+RIVALS := knapsack,curverl,curverl:group_memory=32,one_minus_p,inverse_rate,mopps,greso,dapo
+MAXRL := maxrl:group_memory=32
+DIFFS := $(MAXRL),hora:group_memory=32,maxrl,hora
+report-chains: TRIED := --arms=$(ADVERSARIES),$(SETTINGS),$(RIVALS) --ablations=$(DIFFS),pkpo,f_grpo
+report-orders: TRIED := --arms=$(ADVERSARIES),both_token --ablations=$(DIFFS)
+report-steps: TRIED := --arms=$(ADVERSARIES) --ablations=$(MAXRL) \
+	--tune_lr=1e-4,2e-4,4e-4,8e-4 --tune_updates=2 --finalists=2 --seeds=2
+report-chains report-orders report-steps: report-%: .venv/installed
+	$(PY) bench/arms.py --world=$* --tune $(TRIED) --json=bench/results/tuning/$*.json
+	$(PY) bench/arms.py --world=$* --tuned=bench/results/tuning/$*.json --seeds=10 \
+		--json=bench/results/$*.json
+report-wide: .venv/installed  # a policy four times as large: the small one's settings, and 2e-4 for all
+	$(PY) worlds/make_base.py chains_wide
+	$(PY) bench/arms.py --world=chains_wide --tuned=bench/results/tuning/chains.json --seeds=4 \
+		--json=bench/results/chains_wide.json \
+		--arms=grpo,grpo_memory,rollout_gdro,both --ablations=$(MAXRL)
+	$(PY) bench/arms.py --world=chains_wide --seeds=4 --json=bench/results/chains_wide.json \
+		--arms=grpo:$(SAME):kl_coef=0,grpo_memory:$(SAME),rollout_gdro:$(SAME),both:$(SAME) \
+		--ablations=$(MAXRL):$(SAME)
+SAME := lr=2e-4:updates_per_step=2
 
 gpu:  # on a machine with NVIDIA GPUs: vLLM, then whether the trainer runs, is right and is fast there
 	@nvidia-smi -L || { echo "make gpu: nvidia-smi finds no GPU on this machine; make demo runs on a CPU" >&2; exit 1; }

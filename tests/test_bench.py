@@ -115,7 +115,7 @@ def reported(tmp_path):
 def forked(bench, name, command, limit, **environment):
     """As `Bench.process`, without the seconds that vLLM's import takes."""
     environment |= {"CUDA_VISIBLE_DEVICES": ""}
-    done = python(*command[1:], vllm=True, **environment)
+    done = python(*command[1:], vllm=True, timeout=int(limit), **environment)
     with open(os.path.join(gpu.logs_of(bench.args.json), f"{name}.log"), "w") as log:
         log.write(done.stdout + done.stderr)
     if done.returncode:

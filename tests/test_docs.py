@@ -248,24 +248,42 @@ def test_the_report_is_the_kept_one():
     assert {len(runs) for world in REPORTED for runs in results_of(world).values()} == {10}
 
 
-def test_the_wider_policy_has_the_settings_of_the_small_one_and_grpos_rate():
+def commands_of(target, monkeypatch):
+    """What the commands of a target of the Makefile ask bench/arms.py for -> (arguments, arms)."""
+    listed = subprocess.run(["make", "-n", target], capture_output=True, text=True, check=True)
+    for command in re.findall(r"bench/arms\.py (.*)", listed.stdout.replace("\\\n", " ")):
+        monkeypatch.setattr(sys, "argv", ["arms.py", *shlex.split(command)])
+        args, named, extra = arms.parse_arguments()
+        assert not extra
+        yield args, named
+
+
+def test_the_wider_policy_has_the_settings_of_the_small_one_and_grpos_rate(monkeypatch):
     wide, small = results_of("chains_wide"), results_of("chains")
+    monkeypatch.setattr(arms, "base_of", lambda world: "train.py")  # the target makes the policy
+    commands = list(commands_of("report-wide", monkeypatch))
+    assert {arm for _, named in commands for arm in named} == set(wide)
+    assert {args.json for args, _ in commands} == {"bench/results/chains_wide.json"}
     at_once = {arm for arm in wide if ":lr=2e-4:updates_per_step=2" in arm}
     assert set(wide) - at_once < set(small) and len(at_once) == 5 == len(wide) - len(at_once) + 1
     assert {len(by_seed) for by_seed in wide.values()} == {4}
 
 
 @pytest.mark.parametrize("world", REPORTED)
-def test_every_arm_of_the_report_was_tuned_alike_and_runs_at_its_best(world):
+def test_every_arm_of_the_report_was_tuned_alike_and_runs_at_its_best(world, monkeypatch):
     with open(f"bench/results/tuning/{world}.json") as file:
         tuning = json.load(file)
-    grid = arms.LR, arms.UPDATES, arms.FINALISTS, 3
-    if world == "steps":  # what the command in the page says
-        grid = arms.LR[1:], ["2"], 2, 2
-    rates, updates, finalists, tuning_seeds = grid
+    (tune, variants), (final, named) = commands_of(f"report-{world}", monkeypatch)
+    assert tune.json == final.tuned == file.name and final.json == f"bench/results/{world}.json"
+    assert set(variants) == set(tuning["results"])
+    rates, updates = tune.tune_lr.split(","), tune.tune_updates.split(",")
+    finalists, tuning_seeds = tune.finalists, tune.seeds
+    if world != "steps":  # of which the page says that it had fewer
+        assert (rates, updates) == (list(arms.LR), list(arms.UPDATES))
+        assert (finalists, tuning_seeds) == (3, 3)
     best = arms.chosen(tuning["results"])
     report = results_of(world)
-    assert set(report) == set(best.values())
+    assert set(report) == set(best.values()) == set(named)
     seeds = {seed for by_seed in report.values() for seed in by_seed}
     for name in best:
         tried = {arm: runs for arm, runs in tuning["results"].items()
@@ -351,8 +369,8 @@ def test_the_table_of_grading_is_of_the_cases_there_are():
 @pytest.mark.slow
 def test_the_table_of_grading_is_what_the_command_prints():
     page = PAGES["docs/data_and_grading.md"]
-    # one second: math-verify takes all of them over a few hostile answers, and then refuses
-    assert printed("bench/grading.py", "--cases", "--patience=1") in page
+    # math-verify takes all of its time over a few hostile answers, and then refuses
+    assert printed("bench/grading.py", "--cases", "--patience=3") in page
     fresh = printed("bench/grading.py", "--cases", "--file=tests/fresh_grading_cases.py")
     table = [line for line in fresh.splitlines() if line.startswith("|")]
     assert "\n".join(table) in page

@@ -11,6 +11,7 @@ import time
 import numpy as np
 import pytest
 from make_files import tiny_qwen3, write_benchmarks, write_jsonl
+from processes import python
 
 import eval as evaluation
 from bench.paper_table import main as print_paper_table
@@ -92,20 +93,12 @@ def test_the_command_line_reports_the_base_policy(tmp_path, capsys):
 # ---------- stopped and gone on ----------
 
 
-def start_eval(*arguments):
-    return subprocess.Popen(
-        [sys.executable, "eval.py", "--eval_samples=64", *arguments],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
-
 @pytest.mark.slow
 def test_an_evaluation_killed_in_the_middle_and_restarted_gives_the_same_json(tmp_path):
-    process = start_eval(f"--output={tmp_path}/whole.json")
-    assert process.wait() == 0, process.stderr.read()
-    process = start_eval(f"--output={tmp_path}/cut.json")
+    command = ["eval.py", "--eval_samples=64"]
+    assert python(*command, f"--output={tmp_path}/whole.json").returncode == 0
+    process = subprocess.Popen([sys.executable, *command, f"--output={tmp_path}/cut.json"],
+                               stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     part = tmp_path / "cut.json.part"
     while not part.exists() or part.read_text().count("\n") < 2:  # what it is, and one piece
         assert process.poll() is None
@@ -116,8 +109,7 @@ def test_an_evaluation_killed_in_the_middle_and_restarted_gives_the_same_json(tm
         file.write('{"set": "arith", "sta')  # a torn line
     pieces = part.read_text().count("\n")
     assert not (tmp_path / "cut.json").exists()
-    process = start_eval(f"--output={tmp_path}/cut.json")
-    assert process.wait() == 0, process.stderr.read()
+    assert python(*command, f"--output={tmp_path}/cut.json").returncode == 0
     assert (
         (tmp_path / "cut.json").read_bytes() == (tmp_path / "whole.json").read_bytes()
         and not part.exists()

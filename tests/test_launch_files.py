@@ -360,11 +360,10 @@ def free_port():
 @pytest.mark.slow
 @pytest.mark.parametrize("script", SCRIPTS)
 def test_a_run_stopped_by_slurm_and_queued_again_is_one_that_nobody_disturbed(cluster, script):
-    """Two ranks: on one host, and on two hosts of one each. Done, it is not queued again, and its
-    script may run once more."""
+    """Two ranks: on one host, and on two hosts of one each. Done, it is not queued again."""
 
     def arguments(name):
-        return ["config/arith_gdro.py", *QUICK, "--steps=20", f"--out_dir={cluster.folder}/{name}"]
+        return ["config/arith_gdro.py", *QUICK, "--steps=12", f"--out_dir={cluster.folder}/{name}"]
 
     def variables():
         return LOOPBACK | {"RDZV_PORT": free_port()}
@@ -375,16 +374,14 @@ def test_a_run_stopped_by_slurm_and_queued_again_is_one_that_nobody_disturbed(cl
     amid = lambda: metrics.exists() and metrics.read_text().count("\n") >= 2  # noqa: E731
     status, output = cluster.stop(script, amid, *arguments("cut"), **variables())
     done = len(metrics_of(cluster.folder / "cut"))
-    assert status == 1 and f"saved after {done} steps" in output and 2 <= done < 20, output
+    assert status == 1 and f"saved after {done} steps" in output and 2 <= done < 12, output
     assert (cluster.folder / "cut" / "ckpt" / "latest").read_text() == f"step_{done:06d}"
     assert cluster.calls() == [REQUEUE]
     status, output = cluster.run(script, *arguments("cut"), **variables())
     assert status == 0 and f"{done} steps done" in output, output
     assert "over 2 cpu ranks" in output
     whole, cut = (metrics_of(cluster.folder / name) for name in ("whole", "cut"))
-    assert cut == whole and len(whole) == 20
-    status, output = cluster.run(script, *arguments("cut"), **variables())
-    assert status == 0 and "nothing to do" in output, output
+    assert cut == whole and len(whole) == 12
     assert cluster.calls() == [REQUEUE]
 
 
