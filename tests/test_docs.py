@@ -297,7 +297,7 @@ def test_every_arm_of_the_report_was_tuned_alike_and_runs_at_its_best(world, mon
 
 def test_the_tables_of_the_regimes_are_the_kept_ones():
     page = PAGES["docs/regimes.md"]
-    for name in ("regimes", "regimes_check"):
+    for name in ("regimes", "regimes_paper", "regimes_check"):
         command = f"bench/regimes.py --read=bench/results/{name}.json"
         table = printed(*command.split()).split(":\n\n")[-1]  # without the name of the setting
         assert f"`python {command}`" in page and table in page
