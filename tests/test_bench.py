@@ -113,9 +113,12 @@ def reported(tmp_path):
 
 
 def forked(bench, name, command, limit, **environment):
-    """As `Bench.process`, without the seconds that vLLM's import takes."""
+    """As `Bench.process`, without the seconds that imports take."""
     environment |= {"CUDA_VISIBLE_DEVICES": ""}
-    done = python(*command[1:], vllm=True, timeout=int(limit), **environment)
+    script = command[command.index(gpu.CHILD) :]
+    ranks = bench.args.ranks if "torch.distributed.run" in command else None
+    done = python(*script, ranks=ranks, vllm=bench.args.engine == "vllm", timeout=int(limit),
+                  **environment)
     with open(os.path.join(gpu.logs_of(bench.args.json), f"{name}.log"), "w") as log:
         log.write(done.stdout + done.stderr)
     if done.returncode:
@@ -126,8 +129,7 @@ def forked(bench, name, command, limit, **environment):
 @pytest.mark.slow
 def test_gpu_on_a_cpu(tmp_path, monkeypatch):
     """Every part runs; those that need a GPU say so."""
-    if importlib.util.find_spec("vllm"):
-        monkeypatch.setattr(gpu.Bench, "process", forked)
+    monkeypatch.setattr(gpu.Bench, "process", forked)
     status = gpu.main(["--trial", f"--json={tmp_path}/gpu.json", "--minutes=60"])
     lines, report = reported(tmp_path)
     assert status == 0 and not [line for line in lines if line[0] == "fail"], lines
@@ -162,10 +164,11 @@ def test_gpu_on_a_cpu(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-def test_gpu_on_two_ranks(tmp_path):
-    status, lines, report = verdicts(
-        tmp_path, "--minutes=60", "--quick", "--ranks=2", "--engine=torch"
-    )
+def test_gpu_on_two_ranks(tmp_path, monkeypatch):
+    monkeypatch.setattr(gpu.Bench, "process", forked)
+    command = ["--trial", f"--json={tmp_path}/gpu.json", "--minutes=60", "--quick"]
+    status = gpu.main([*command, "--ranks=2", "--engine=torch"])
+    lines, report = reported(tmp_path)
     assert status == 0 and ("pass", "steps: all done", "3 of 3") in lines, lines
     assert ("pass", "sleep: greedy samples after waking", "64 of 64 as before") in lines
     assert [what for status, what, figure in lines if figure == "not with --quick"] == [

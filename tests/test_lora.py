@@ -301,8 +301,8 @@ def test_in_bfloat16_the_base_is_bfloat16_and_the_adapters_are_not(tmp_path):
         kinds = {p.requires_grad: p.dtype for p in policy.parameters()}
         assert kinds == {True: torch.float32, False: torch.bfloat16}
         assert all(t.dtype == torch.bfloat16 for _, t in policy.named_tensors())
-    main(["config/arith_gdro.py", "--lora_rank=8", "--lr=1e-3", "--dtype=bfloat16", "--steps=20",
-          "--eval_every=20", "--device=cpu", f"--out_dir={tmp_path}/run"])
+    main(["config/arith_gdro.py", "--lora_rank=8", "--lr=1e-3", "--dtype=bfloat16", "--steps=16",
+          "--eval_every=16", "--device=cpu", f"--out_dir={tmp_path}/run"])
     assert max(m["mismatch"] for m in metrics_of(tmp_path / "run")) < 0.05
     with open(tmp_path / "run" / "eval.jsonl") as file:
         first, last = map(json.loads, file)
