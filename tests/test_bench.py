@@ -2,6 +2,7 @@
 
 import argparse
 import importlib.util
+import itertools
 import json
 import os
 import re
@@ -115,7 +116,7 @@ def reported(tmp_path):
 def forked(bench, name, command, limit, **environment):
     """As `Bench.process`, without the seconds that imports take."""
     environment |= {"CUDA_VISIBLE_DEVICES": ""}
-    script = command[command.index(gpu.CHILD) :]
+    script = itertools.dropwhile(lambda word: not word.endswith(".py"), command)
     ranks = bench.args.ranks if "torch.distributed.run" in command else None
     done = python(*script, ranks=ranks, vllm=bench.args.engine == "vllm", timeout=int(limit),
                   **environment)
