@@ -42,15 +42,17 @@ report-chains report-orders report-steps: report-%: .venv/installed
 	$(PY) bench/arms.py --world=$* --tune $(TRIED) --json=bench/results/tuning/$*.json
 	$(PY) bench/arms.py --world=$* --tuned=bench/results/tuning/$*.json --seeds=10 \
 		--json=bench/results/$*.json
+SAME := lr=2e-4:updates_per_step=2
+HIGH := lr=4e-4:updates_per_step=2
+AT_ONCE := rollout_gdro:$(SAME),both:$(SAME)
 report-wide: .venv/installed  # a policy four times as large: the small one's settings, and 2e-4 for all
 	$(PY) worlds/make_base.py chains_wide
 	$(PY) bench/arms.py --world=chains_wide --tuned=bench/results/tuning/chains.json --seeds=4 \
 		--json=bench/results/chains_wide.json \
 		--arms=grpo,grpo_memory,rollout_gdro,both --ablations=$(MAXRL)
 	$(PY) bench/arms.py --world=chains_wide --seeds=4 --json=bench/results/chains_wide.json \
-		--arms=grpo:$(SAME):kl_coef=0,grpo_memory:$(SAME),rollout_gdro:$(SAME),both:$(SAME) \
+		--arms=grpo:$(SAME):kl_coef=0,grpo:$(HIGH):kl_coef=0,grpo_memory:$(SAME),$(AT_ONCE) \
 		--ablations=$(MAXRL):$(SAME)
-SAME := lr=2e-4:updates_per_step=2
 
 gpu:  # on a machine with NVIDIA GPUs: vLLM, then whether the trainer runs, is right and is fast there
 	@nvidia-smi -L || { echo "make gpu: nvidia-smi finds no GPU on this machine; make demo runs on a CPU" >&2; exit 1; }

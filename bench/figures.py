@@ -27,6 +27,8 @@ PUBLIC = {"grpo": "GRPO", "prompt_gdro": "Prompt-GDRO", "rollout_gdro": "Rollout
           "grpo_memory": "GRPO with memory", "both_token": "both, token mean", "maxrl": "MaxRL",
           "hora": "HORA", "knapsack": "Knapsack RL", "curverl": "CurveRL",
           "paper_prompt": "Prompt-GDRO as printed", "paper_rollout": "Rollout-GDRO as printed",
+          "reference_prompt": "Prompt-GDRO as launched",
+          "reference_rollout": "Rollout-GDRO as launched",
           "one_minus_p": "weight 1 - p", "inverse_rate": "rollouts as 1 / p", "mopps": "MoPPS",
           "greso": "GRESO", "dapo": "DAPO", "pkpo": "PKPO", "f_grpo": "F-GRPO"}
 
