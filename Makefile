@@ -1,6 +1,5 @@
 PYTHON ?= python3
 PY := .venv/bin/python
-EXTRAS := test
 TESTS := $(PY) -m pytest -q -n 2 --dist=loadfile --no-loadscope-reorder  # a file's tests stay in one process
 # pip does not compile: Python does, at the first import, unless it is told to compile at every start.
 unexport PYTHONDONTWRITEBYTECODE
@@ -80,5 +79,5 @@ trackers: .venv/trackers  # wandb, trackio and TensorBoard, for --logger and its
 .venv/installed: pyproject.toml
 	$(PYTHON) -c "import sys; sys.version_info >= (3, 11) or sys.exit('Python 3.11 or newer is needed: make PYTHON=python3.12 ...')"
 	$(PYTHON) -m venv .venv
-	$(PY) -m pip install --quiet --no-compile --editable '.[$(EXTRAS)]'
+	$(PY) -m pip install --quiet --no-compile --editable '.[test]'
 	touch $@

@@ -179,9 +179,9 @@ def test_gpu_on_two_ranks(tmp_path, monkeypatch):
 
 @pytest.mark.slow
 def test_gpu_run_that_fails(tmp_path):
-    """Its last error is the line, and the parts after it run."""
+    """On two ranks of torchrun: its last error is the line, and the parts after it run."""
     status, lines, _ = verdicts(
-        tmp_path, "--minutes=60", "--quick", "--engine=torch", "--updates_per_step=32"
+        tmp_path, "--minutes=60", "--quick", "--ranks=2", "--engine=torch", "--updates_per_step=32"
     )
     assert (
         status == 1

