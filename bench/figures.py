@@ -86,11 +86,11 @@ def arm_gains(plt, reports, baseline="grpo"):
         axis.axvline(0, color="#888888", linewidth=0.8)
         axis.grid(axis="x", color="#dddddd", linewidth=0.5)
         axis.set(title=report["world"], yticks=range(len(arms)), yticklabels=map(public, arms))
-        axis.set_xlabel(f"mean@8 relative to {public(baseline)}, % (95 % interval)")
         axis.set_ylim(-0.6, len(arms) - 0.4)
-    points, labels = axes[0, 0].get_legend_handles_labels()
+    figure.supxlabel(f"mean@8 relative to {public(baseline)}, % (95 % interval)", fontsize=8)
+    points, labels = axes[0, -1].get_legend_handles_labels()
     point_of = dict(zip(labels, points, strict=True))  # one of each label, for all its arms
-    axes[0, 0].legend(point_of.values(), point_of, loc="lower right")
+    axes[0, -1].legend(point_of.values(), point_of, loc="lower right")
     return figure
 
 
@@ -104,7 +104,8 @@ def arm_sweep(plt, report):
     figure, axes = plt.subplots(rows, columns, figsize=(WIDTH, 1.6 * rows), sharex=True,
                                 sharey=True, squeeze=False)
     lines = {}  # settings without the rate -> handle of its line
-    for axis, (name, variant) in zip(axes.flat, best.items(), strict=False):
+    for i, (axis, (name, variant)) in enumerate(zip(axes.flat, best.items(), strict=False)):
+        axis.tick_params(labelbottom=i + columns >= len(best))  # the lowest of its column
         curves = {}
         for arm, by_seed in results.items():
             if untuned(arm) == name:
