@@ -388,7 +388,10 @@ def tune(args, arms, seeds, prompts, extra):
     first, _ = run_all(args, arms, seeds[:1], prompts, extra)
     # the file of an earlier call may have more seeds of some, which are no better for it
     one_seed = {arm: {seeds[0]: of[seeds[0]]} for arm, of in first.items()}
-    best = [arm for of in ranked(one_seed).values() for arm in of[: args.finalists]]
+    grid = len(args.tune_lr.split(",")) * len(args.tune_updates.split(","))
+    # of GRPO, which has three times the settings, three times as many
+    best = [arm for of in ranked(one_seed).values()
+            for arm in of[: args.finalists * len(of) // grid]]
     results, versions = run_all(args, best, seeds, prompts, extra)
     return first | results, versions
 
@@ -511,7 +514,8 @@ def parse_arguments():
         "its best ones on three")
     add("--tune_lr", default=",".join(LR), help="the learning rates of --tune")
     add("--tune_updates", default=",".join(UPDATES), help="its updates_per_step")
-    add("--finalists", type=int, default=FINALISTS, help="how many of an arm's are its best ones")
+    add("--finalists", type=int, default=FINALISTS, help="how many of an arm's are its best "
+        "ones; of GRPO's three times as many")
     add("--tuned", default="", help="a file of --tune: each arm at its best settings")
     add("--read", default="", help="a file of --json: its table, or that of --arms; run nothing")
     add("--against", default="", help="the arm that others are compared with; grpo, or the first")

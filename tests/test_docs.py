@@ -291,8 +291,9 @@ def test_every_arm_of_the_report_was_tuned_alike_and_runs_at_its_best(world, mon
         tried = {arm: runs for arm, runs in tuning["results"].items()
                  if arms.untuned(arm) == name}
         assert set(tried) == set(arms.variants(name, rates, updates))
-        on_most = sorted(len(runs) for runs in tried.values())[-finalists:]
-        assert on_most == [tuning_seeds] * finalists
+        often = finalists * (3 if name == "grpo" else 1)  # as it has three times the settings
+        on_most = sorted(len(runs) for runs in tried.values())[-often:]
+        assert on_most == [tuning_seeds] * often
         assert not seeds & {seed for runs in tried.values() for seed in runs}
     assert tuning["prompts"] == arms.DEVELOPMENT["prompts"]
 

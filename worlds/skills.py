@@ -73,17 +73,18 @@ class SkillWorld:
 
 LEVELS = "ABCDEFGHIJKLMNOPQRSTUVWX"
 KINDS = "abcdef"  # of each level
-# From nearly always to nearly never, evenly in the logarithm: a heavy tail of hard skills.
-CHANCES = np.geomspace(0.9, 0.003, len(LEVELS))
+COMMON = 0.9  # chance of the right rule at the first level
 # Of the other responses. Decoys are common and rare, so that a rare rule is not likelier to be the
 # right one: if it were, all skills would be learned at once.
 DECOYS = np.geomspace(1, 0.01, 5) / np.geomspace(1, 0.01, 5).sum()
 SLIP = 0.005  # chance that a symbol of a demonstration is wrong
 
 
-def skills(rules):
-    """The skills of all levels. Every rule is right for as many of them, and all rules of a skill
-    begin otherwise."""
+def skills(rules, rarest):
+    """The skills of all levels. The chance of the right rule goes from nearly always to `rarest`,
+    evenly in the logarithm: a heavy tail of hard skills. Every rule is right for as many of them,
+    and all rules of a skill begin otherwise."""
+    right = np.geomspace(COMMON, rarest, len(LEVELS))
     rng = np.random.default_rng(7)
     turn = rng.permutation(len(LEVELS) * len(KINDS))
     found = []
@@ -93,7 +94,7 @@ def skills(rules):
             other = rules[rng.integers(len(rules))]
             if other[0] not in [rule[0] for rule in own]:
                 own.append(other)
-        chances = (CHANCES[level], *(1 - CHANCES[level]) * DECOYS)
+        chances = (right[level], *(1 - right[level]) * DECOYS)
         found.append(Skill(LEVELS[level] + kind, tuple(own), chances))
     return tuple(found)
 
@@ -119,7 +120,7 @@ def running_results(rule, digits, rng=None):
     return response
 
 
-CHAINS = SkillWorld("0123456789", skills(SUMS), draw_digits, running_results,
+CHAINS = SkillWorld("0123456789", skills(SUMS, 0.003), draw_digits, running_results,
                     names="".join(name for name, _, _ in SUMS))
 
 
@@ -156,8 +157,9 @@ def reordered(rule, letters, rng=None):
     return response
 
 
-ORDERS = SkillWorld("abcdefghij", skills(all_orders()), draw_letters, reordered, ORDER_NAMES,
-                    stride=len(KINDS))
+# Its skills are learned sooner than those of `chains`, so that the tail is longer.
+ORDERS = SkillWorld("abcdefghij", skills(all_orders(), 0.001), draw_letters, reordered,
+                    ORDER_NAMES, stride=len(KINDS))
 
 # ---------- problems ----------
 
