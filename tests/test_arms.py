@@ -299,7 +299,7 @@ def test_each_arm_is_reported_at_its_best_settings_on_fresh_problems(
     arms.main()
     # one seed of everything, all seeds of the best
     assert len(asked[0][0]) == 30 + 10 and asked[0][1:] == ([100], 0)
-    assert len(asked[1][0]) == 3 + 3 and asked[1][1:] == ([100, 101, 102], 0)
+    assert len(asked[1][0]) == 9 + 3 and asked[1][1:] == ([100, 101, 102], 0)
     monkeypatch.setattr(sys, "argv", ["", f"--tuned={path}", "--seeds=10"])
     arms.main()
     assert asked[2] == (["grpo:lr=2e-4:updates_per_step=1", "both:lr=2e-4:updates_per_step=1"],
