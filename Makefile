@@ -19,14 +19,15 @@ test-all: .venv/installed  # also the slow tests: restarts, many ranks, models a
 ablations: .venv/installed  # apply every diff of ablations/ to a copy, train three steps, check its formula
 	$(PY) -m pytest -q -m "" tests/test_ablations.py
 
-REPORTS := chains orders steps
 DRAWN := grpo grpo_memory prompt_gdro rollout_gdro both maxrl:group_memory=32
 figures: .venv/installed  # the figures of the README and docs/, from the kept results
-	set -e; for world in $(REPORTS); do \
-		$(PY) bench/figures.py curves bench/results/$$world.json $(DRAWN); \
-		$(PY) bench/figures.py sweep bench/results/tuning/$$world.json; \
-	done
-	$(PY) bench/figures.py gains $(REPORTS:%=bench/results/%.json) --out=bench/results/gains.png
+	$(PY) bench/figures.py curves bench/results/chains.json $(DRAWN)
+	$(PY) bench/figures.py curves bench/results/orders.json $(DRAWN)
+	$(PY) bench/figures.py curves bench/results/steps.json $(DRAWN)
+	$(PY) bench/figures.py gains bench/results/chains.json bench/results/orders.json bench/results/steps.json --out=bench/results/gains.png
+	$(PY) bench/figures.py sweep bench/results/tuning/chains.json
+	$(PY) bench/figures.py sweep bench/results/tuning/orders.json
+	$(PY) bench/figures.py sweep bench/results/tuning/steps.json
 	$(PY) bench/regimes.py --read=bench/results/regimes.json --figure=bench/results/regimes.png
 	$(PY) plot.py bench/results/arith_gdro
 
