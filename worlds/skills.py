@@ -73,7 +73,6 @@ class SkillWorld:
 
 LEVELS = "ABCDEFGHIJKLMNOPQRSTUVWX"
 KINDS = "abcdef"  # of each level
-COMMON = 0.9  # chance of the right rule at the first level
 # Of the other responses. Decoys are common and rare, so that a rare rule is not likelier to be the
 # right one: if it were, all skills would be learned at once.
 DECOYS = np.geomspace(1, 0.01, 5) / np.geomspace(1, 0.01, 5).sum()
@@ -81,10 +80,10 @@ SLIP = 0.005  # chance that a symbol of a demonstration is wrong
 
 
 def skills(rules, rarest):
-    """The skills of all levels. The chance of the right rule goes from nearly always to `rarest`,
+    """The skills of all levels. The chance of the right rule goes from 0.9 down to `rarest`,
     evenly in the logarithm: a heavy tail of hard skills. Every rule is right for as many of them,
     and all rules of a skill begin otherwise."""
-    right = np.geomspace(COMMON, rarest, len(LEVELS))
+    right = np.geomspace(0.9, rarest, len(LEVELS))
     rng = np.random.default_rng(7)
     turn = rng.permutation(len(LEVELS) * len(KINDS))
     found = []
